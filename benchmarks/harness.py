@@ -1,0 +1,295 @@
+"""Benchmark harness: compile ahead of time, run interleaved, report medians as JSON lines.
+
+Wall time on a shared machine swings by a factor of two, so implementations take turns and the
+claim is the ratio of medians within one run; rates per CPU second stand beside as a steadier
+second opinion. A record has exactly the fields of `Record`.
+"""
+
+import argparse
+import datetime as dt
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A compiled implementation with its inputs bound.
+
+    Attributes:
+        call: runs once and returns the raw result.
+        compile_seconds: trace, lowering and compilation; 0 where nothing is compiled.
+        temp_bytes: scratch memory of the compiled program on each device, where it is known.
+        live_scenarios: scenarios held in that memory at a time, where there is such a number.
+    """
+
+    call: Callable[[], Any]
+    compile_seconds: float = 0.0
+    temp_bytes: int | None = None
+    live_scenarios: int | None = None
+
+
+def call_once(prepared: Prepared) -> Any:
+    """Return the raw result of one run, finished rather than merely dispatched."""
+    return jax.block_until_ready(prepared.call())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implementation:
+    """One way to compute the workload.
+
+    Attributes:
+        name: as it stands in the results.
+        prepare: moves inputs into place and compiles; not timed as a run.
+        outputs: turns the raw result into host arrays for the accuracy check; None where the
+            result is not comparable (a gradient).
+        work: units of work in one run.
+        run: runs the prepared implementation once and returns the raw result.
+        relative_to: name of an implementation whose time for the same work is the yardstick.
+    """
+
+    name: str
+    prepare: Callable[[], Prepared]
+    outputs: Callable[[Any], Any]
+    work: float
+    run: Callable[[Prepared], Any] = call_once
+    relative_to: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Medians over the repeats of one implementation, and its last result as host arrays."""
+
+    implementation: Implementation
+    prepared: Prepared
+    outputs: Any
+    seconds_wall: float
+    seconds_cpu: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One JSON line. Ratios above 1 are faster than the peer; `accuracy` 0 is exact."""
+
+    implementation: str
+    metric: str
+    value: float | None
+    ratio_to_numpy: float | None
+    ratio_to_numba: float | None
+    accuracy: float | None
+    seconds_wall: float
+    seconds_cpu: float
+    compile_seconds: float
+    temp_bytes: int | None
+    benchmark: str
+    device: str
+    date: str
+    note: str = ""
+
+
+def parse_options(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options every benchmark has: `quick` and `json`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="small size, a smoke test")
+    parser.add_argument("--json", action="store_true", help="JSON lines on stdout, table on stderr")
+    return parser.parse_args(arguments)
+
+
+def configure_jax() -> None:
+    """Give JAX one CPU device a core and no compilation cache, before its first use."""
+    jax.config.update("jax_num_cpu_devices", cores())
+    # A warm cache on disk would turn the compile column into a reading of the last run.
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+def cores() -> int:
+    """Return the number of CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine() -> str:
+    """Return one line about processor, devices and versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    devices = jax.devices()
+    versions = []
+    for package in ("jax", "numpy", "numba"):
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"no {package}")
+    processor = models[0] if models else platform.processor() or platform.machine()
+    return (
+        f"{processor}, {cores()} cores, {len(devices)} x {devices[0].device_kind}, "
+        f"Python {platform.python_version()}, {', '.join(versions)}"
+    )
+
+
+def compile_ahead(
+    function: Callable[..., Any], *arguments: Any, live_scenarios: int | None = None
+) -> Prepared:
+    """Return `function`, jitted and compiled for `arguments`, with compile time and memory.
+
+    Args:
+        function: a plain or an already jitted function.
+        *arguments: its inputs, bound to the prepared call.
+        live_scenarios: scenarios one device holds at a time.
+    """
+    jitted: Any = function if hasattr(function, "lower") else jax.jit(function)
+    start = time.perf_counter()
+    compiled = jitted.lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    analysis = compiled.memory_analysis()
+    temp_bytes = None if analysis is None else int(analysis.temp_size_in_bytes)
+    return Prepared(lambda: compiled(*arguments), seconds, temp_bytes, live_scenarios)
+
+
+def measure(implementations: Sequence[Implementation], *, repeats: int) -> list[Measurement]:
+    """Return one measurement an implementation: prepare all, warm up all, then take turns."""
+    prepared = [implementation.prepare() for implementation in implementations]
+    pairs = list(zip(implementations, prepared, strict=True))
+    results = [implementation.run(ready) for implementation, ready in pairs]
+    wall: list[list[float]] = [[] for _ in pairs]
+    cpu: list[list[float]] = [[] for _ in pairs]
+    for _ in range(repeats):
+        for position, (implementation, ready) in enumerate(pairs):
+            start, start_cpu = time.perf_counter(), time.process_time()
+            implementation.run(ready)
+            wall[position].append(time.perf_counter() - start)
+            cpu[position].append(time.process_time() - start_cpu)
+    return [
+        Measurement(
+            implementation=implementation,
+            prepared=ready,
+            outputs=implementation.outputs(result),
+            seconds_wall=statistics.median(walls),
+            seconds_cpu=statistics.median(cpus),
+        )
+        for (implementation, ready), result, walls, cpus in zip(
+            pairs, results, wall, cpu, strict=True
+        )
+    ]
+
+
+def records(
+    benchmark: str,
+    measurements: Sequence[Measurement],
+    *,
+    unit: str,
+    numpy_peer: str,
+    numba_peer: str,
+    accuracy: Mapping[str, float],
+    shares: Mapping[str, Mapping[str, float]],
+) -> list[Record]:
+    """Return the records of a benchmark.
+
+    Each implementation gives `<unit>_per_second` and `<unit>_per_cpu_second` with their ratios to
+    both peers, then whatever else is known of it: `temp_bytes_per_scenario`, `time_ratio` to the
+    implementation it is relative to, and its entries in `shares`.
+
+    Args:
+        benchmark: name of the benchmark.
+        measurements: from `measure`.
+        unit: what is counted, plural.
+        numpy_peer: name of the NumPy implementation as an ordinary user writes it.
+        numba_peer: name of the Numba implementation as an ordinary user writes it.
+        accuracy: worst relative error by implementation name.
+        shares: further metrics, by metric and then implementation name.
+    """
+    by_name = {m.implementation.name: m for m in measurements}
+    device, date = machine(), dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+    def rate(m: Measurement, seconds: str) -> float:
+        return m.implementation.work / max(getattr(m, seconds), 1e-9)
+
+    def record(
+        m: Measurement, metric: str, value: float, seconds: str | None = None, note: str = ""
+    ) -> Record:
+        def ratio(peer: str) -> float | None:
+            return value / rate(by_name[peer], seconds) if seconds else None
+
+        return Record(
+            implementation=m.implementation.name,
+            metric=metric,
+            value=value,
+            ratio_to_numpy=ratio(numpy_peer),
+            ratio_to_numba=ratio(numba_peer),
+            accuracy=accuracy.get(m.implementation.name),
+            seconds_wall=m.seconds_wall,
+            seconds_cpu=m.seconds_cpu,
+            compile_seconds=m.prepared.compile_seconds,
+            temp_bytes=m.prepared.temp_bytes,
+            benchmark=benchmark,
+            device=device,
+            date=date,
+            note=note,
+        )
+
+    result = []
+    for m in measurements:
+        name, ready = m.implementation.name, m.prepared
+        wall, cpu = rate(m, "seconds_wall"), rate(m, "seconds_cpu")
+        result.append(record(m, f"{unit}_per_second", wall, "seconds_wall"))
+        result.append(record(m, f"{unit}_per_cpu_second", cpu, "seconds_cpu"))
+        if ready.temp_bytes is not None and ready.live_scenarios:
+            per_scenario = ready.temp_bytes / ready.live_scenarios
+            result.append(record(m, "temp_bytes_per_scenario", per_scenario))
+        if m.implementation.relative_to is not None:
+            yardstick = by_name[m.implementation.relative_to]
+            note = f"time relative to {yardstick.implementation.name}"
+            time_ratio = rate(yardstick, "seconds_wall") / wall
+            result.append(record(m, "time_ratio", time_ratio, note=note))
+        result.extend(
+            record(m, metric, values[name]) for metric, values in shares.items() if name in values
+        )
+    return result
+
+
+def table(rows: Iterable[Record]) -> str:
+    """Return the records as a table, one line an implementation, after a line on the machine."""
+    grouped: dict[str, dict[str, Record]] = {}
+    for row in rows:
+        grouped.setdefault(row.implementation, {})[row.metric] = row
+    metrics = list(dict.fromkeys(metric for group in grouped.values() for metric in group))
+    header = ["implementation", *metrics, "x numpy", "x numba", "accuracy", "wall s", "cpu s"]
+    lines = [[*header, "compile s", "temp MB"]]
+    for name, group in grouped.items():
+        first = next(iter(group.values()))
+        cells = [group[metric].value if metric in group else None for metric in metrics]
+        cells += [first.ratio_to_numpy, first.ratio_to_numba, first.accuracy]
+        cells += [first.seconds_wall, first.seconds_cpu, first.compile_seconds]
+        cells.append(None if first.temp_bytes is None else first.temp_bytes / 1e6)
+        lines.append([name, *("-" if cell is None else f"{cell:.3g}" for cell in cells)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    about = next(
+        (f"{r.benchmark}: {r.device}, {r.date}" for g in grouped.values() for r in g.values()), ""
+    )
+    return "\n".join([about, *text])
+
+
+def publish(rows: Sequence[Record], *, as_json: bool) -> None:
+    """Print the table, and the records as JSON lines on stdout where they are asked for."""
+    print(table(rows), file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        for row in rows:
+            print(json.dumps(asdict(row), allow_nan=False))

@@ -1,0 +1,1 @@
+"""How it changes: estimators and their referee."""

@@ -1,0 +1,1 @@
+"""What moves: market state, path models, impact, oracles."""

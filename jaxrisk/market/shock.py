@@ -1,0 +1,71 @@
+"""Named stresses: a path given by a few numbers, with diffusion on top."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from jaxrisk.market.paths import Gbm, Move
+from jaxrisk.numerics.pytree import pytree
+
+
+@pytree
+class ParametrisedShock:
+    """A fall, a partial recovery, and noise around both.
+
+    With s(t) = min(t / fall_years, 1) − recovery min(max(t − fall_years, 0) / recovery_years, 1)
+    the log price of asset a follows −(fall_a + basis_fall_a) s(t), its reference price −fall_a
+    s(t), both plus the moves of the diffusion at its volatility times the multiplier.
+
+    Attributes:
+        diffusion: noise around the path.
+        volatility_multiplier: of the diffusion; 0 leaves the bare path.
+        fall: log fall at the bottom, −log(1 − fraction lost); ≥ 0 for a loss.
+        basis_fall: further log fall of the market price below the reference price.
+        fall_years: time from start to bottom, positive.
+        recovery: share of both log falls that comes back.
+        recovery_years: time from bottom to recovery, positive.
+    """
+
+    diffusion: Gbm
+    volatility_multiplier: Float[Array, ""]
+    fall: Float[Array, " asset"]
+    basis_fall: Float[Array, " asset"]
+    fall_years: Float[Array, ""]
+    recovery: Float[Array, ""]
+    recovery_years: Float[Array, ""]
+
+    def init(self) -> tuple[()]:
+        """Return no state: the step index gives the time."""
+        return ()
+
+    def noise(
+        self, key: Key[Array, ""], scenario: Int[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Float[Array, " asset"], Float[Array, ""]]:
+        """Return the diffusion's draws and the number of steps behind."""
+        behind = jnp.asarray(step).astype(self.fall.dtype)
+        return self.diffusion.noise(key, scenario, step), behind
+
+    def advance(
+        self,
+        state: tuple[()],
+        noise: tuple[Float[Array, " asset"], Float[Array, ""]],
+        step_years: float | Array,
+    ) -> tuple[tuple[()], Move]:
+        """Return the move of path and noise; all steps must be equally long."""
+        normal, behind = noise
+        years = jnp.asarray(step_years, self.fall.dtype)
+        volatility = self.diffusion.volatility * self.volatility_multiplier
+        diffusion = dataclasses.replace(self.diffusion, volatility=volatility)
+        state, around = diffusion.advance(state, normal, years)
+        share = self._share(years * (behind + 1)) - self._share(years * behind)
+        reference = around.log_return - self.fall * share
+        return state, Move(
+            log_return=reference - self.basis_fall * share, log_reference_return=reference
+        )
+
+    def _share(self, years: Float[Array, ""]) -> Float[Array, ""]:
+        """Return the share of the fall that stands at a time."""
+        fallen = jnp.clip(years / self.fall_years, 0, 1)
+        risen = jnp.clip((years - self.fall_years) / self.recovery_years, 0, 1)
+        return fallen - self.recovery * risen

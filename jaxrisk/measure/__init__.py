@@ -1,0 +1,1 @@
+"""What it means: tails, solvency, exposure."""

@@ -1,0 +1,1 @@
+"""Mathematics without finance: keys, gates, smooth powers, bounded rounds."""

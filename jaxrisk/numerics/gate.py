@@ -1,0 +1,37 @@
+"""The one trigger: a hard step, or its smooth twin of a stated width."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def gate(
+    excess: Float[Array, "..."], scale: Float[Array, "..."], width: Float[Array, ""] | None
+) -> Float[Array, "..."]:
+    """Return 1 where `excess > 0` and 0 elsewhere, or a logistic of stated width.
+
+    Args:
+        excess: how far the trigger has been passed, in the units of `scale`.
+        scale: what the width is a fraction of; positive where the gate matters.
+        width: `None` for the exact rule; otherwise the logistic's width as a fraction of `scale`.
+
+    The smooth twin is only for derivatives: `sigmoid(excess / (scale * width))` is biased by
+    O(width^2) where the density across the trigger is smooth.
+    """
+    if width is None:
+        return (excess > 0).astype(excess.dtype)
+    safe_scale = jnp.where(scale > 0, scale, jnp.ones_like(scale))
+    return jax.nn.sigmoid(excess / (safe_scale * width)) * (scale > 0)
+
+
+def smaller(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the smaller of two values, without the NaN propagation of `jnp.minimum`.
+
+    On CPUs the NaN-propagating minimum keeps the account loop from vectorising well.
+    """
+    return jnp.where(a < b, a, b)
+
+
+def positive_or_one(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return `x` where positive and 1 elsewhere: a denominator safe in both AD modes."""
+    return jnp.where(x > 0, x, jnp.ones_like(x))

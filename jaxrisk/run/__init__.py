@@ -1,0 +1,1 @@
+"""From files to a report and back: config, tables, store, report."""

@@ -1,0 +1,222 @@
+"""The registry of output columns: unit and meaning of everything a run writes to Parquet.
+
+The writer stores unit and meaning in each field's metadata and refuses a column that is not here,
+the report names its files from here, and the documentation prints `markdown()`. A name may hold
+placeholders, as in `minimum_price_{asset}_usd`; exact names are matched before templates.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+BEARERS: dict[str, str] = {
+    "reserve": "paid by the venue's reserve",
+    "insurance": "paid by the insurance capacity",
+    "suppliers (written down)": "taken by suppliers as a write-down of their claims",
+    "suppliers (deficit carried)": "left in the pool as a deficit that suppliers carry",
+    "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
+    "treasury": "paid by the protocol's treasury",
+    "stakers": "taken from staked backstop capital",
+    "token holders (dilution)": "raised by issuing the protocol's token",
+}
+"""Who can end up with a loss, and how. A preset with a new kind of bearer adds its name here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One output column; `name` may be a template, `meaning` may repeat its placeholders."""
+
+    name: str
+    unit: str
+    meaning: str
+    required: bool = True
+
+
+def slug(name: str) -> str:
+    """Return `name` as it appears inside a column name: lower case, words joined by `_`.
+
+    >>> slug("suppliers (written down)")
+    'suppliers_written_down'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def bearer_column(bearer: str, venue: str) -> str:
+    """Return the scenarios column that holds what `bearer` lost on `venue`."""
+    return f"{slug(bearer)}_{venue}_usd"
+
+
+def _columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+    """Return columns from (name, unit, meaning); a name ending in `?` is optional."""
+    return tuple(
+        Column(
+            name=name.removesuffix("?"),
+            unit=unit,
+            meaning=meaning,
+            required=not (name.endswith("?") or "{" in name),
+        )
+        for name, unit, meaning in rows
+    )
+
+
+TABLES: dict[str, str] = {
+    "scenarios": "one row a scenario: its outcome over the whole horizon",
+    "accounts": "one row an account: snapshot at the start and expected losses",
+    "sensitivities": "one row a measure and parameter: derivative, estimator and bump check",
+    "liquidation_map": "debt that becomes liquidatable when prices move at once",
+    "path_quantiles": "quantiles of prices and losses over time",
+}
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "scenarios": _columns(
+        ("scenario", "id", "scenario id; with inputs and seed it fixes the path"),
+        ("bad_debt_usd", "USD", "bad debt recognised over the horizon"),
+        ("liquidated_usd", "USD", "debt repaid by liquidations"),
+        ("borrower_loss_usd", "USD", "collateral seized from borrowers beyond the debt repaid"),
+        ("supplier_loss_usd", "USD", "bad debt that ends on suppliers after the waterfall"),
+        ("keeper_profit_usd", "USD", "liquidators' profit after slippage and cost"),
+        ("protocol_fee_usd", "USD", "liquidation fees kept by the venue"),
+        (
+            "conservation_error_frac",
+            "fraction",
+            "largest gap between assets and liabilities plus equity, over gross flow",
+        ),
+        ("rounds", "count", "most cascade rounds used in a step"),
+        ("converged", "bool", "every step's cascade ended within its bound of rounds"),
+        ("minimum_price_{asset}_usd", "USD", "lowest market price of {asset} on the path"),
+        ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
+        ("liquidated_{venue}_usd", "USD", "debt repaid by liquidations on {venue}"),
+        ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
+    ),
+    "accounts": _columns(
+        ("account_id", "text", "account as named in the position table"),
+        ("venue", "text", "venue the account stands on"),
+        ("category?", "text", "collateral category (e-mode) the account has chosen"),
+        ("owner?", "text", "owner as named in the position table"),
+        ("collateral_usd", "USD", "value of collateral at the start"),
+        ("debt_usd", "USD", "value of debt at the start"),
+        ("loan_to_value_frac", "fraction", "debt over collateral"),
+        ("health_factor", "1", "threshold-weighted collateral over debt; liquidatable below 1"),
+        ("leverage", "1", "collateral over equity"),
+        ("debt_to_equity", "1", "debt over equity"),
+        (
+            "distance_to_liquidation_frac",
+            "fraction",
+            "joint fall of all volatile prices that makes the account liquidatable",
+        ),
+        (
+            "liquidation_price_{asset}_usd",
+            "USD",
+            "price of {asset} at which the account becomes liquidatable, others unchanged",
+        ),
+        (
+            "toxic",
+            "bool",
+            "loan-to-value above 1/(1 + bonus): a partial liquidation lowers the health factor",
+        ),
+        ("expected_bad_debt_usd", "USD", "mean bad debt the account leaves"),
+        ("expected_bad_debt_standard_error_usd", "USD", "Monte Carlo standard error of that mean"),
+        ("liquidation_probability_frac", "fraction", "share of scenarios in which it is touched"),
+        ("expected_loss_usd", "USD", "mean loss of the borrower from liquidation"),
+    ),
+    "sensitivities": _columns(
+        ("measure", "text", "measure that is differentiated"),
+        ("parameter", "text", "parameter it is differentiated by"),
+        ("value", "parameter's unit", "value of the parameter"),
+        ("derivative", "measure per parameter", "derivative by the named estimator"),
+        ("standard_error", "measure per parameter", "Monte Carlo standard error of the derivative"),
+        ("estimator", "text", "how the derivative was obtained"),
+        ("bump_derivative", "measure per parameter", "central difference, common random numbers"),
+        ("bump_standard_error", "measure per parameter", "standard error of the difference"),
+        ("agrees", "bool", "estimator and bump agree within their errors, which are narrow enough"),
+    ),
+    "liquidation_map": _columns(
+        ("venue", "text", "venue"),
+        ("asset", "text", "asset whose price moves; `all` moves every volatile asset together"),
+        ("price_change_frac", "fraction", "price change, negative for a fall"),
+        ("liquidatable_debt_usd", "USD", "debt of accounts with health factor below 1"),
+        ("liquidatable_collateral_usd", "USD", "collateral of those accounts at moved prices"),
+        ("bad_debt_usd", "USD", "debt that full liquidation at moved prices would leave unpaid"),
+    ),
+    "path_quantiles": _columns(
+        ("quantity", "text", "`price.<asset>` or a loss accumulated so far"),
+        ("step", "count", "step number, 0 at the start"),
+        ("time_hours", "hours", "time since the start"),
+        *((f"q{q}", "quantity's unit", f"{q} % quantile") for q in ("05", "25", "50", "75", "95")),
+        ("mean", "quantity's unit", "mean over scenarios"),
+    ),
+}
+
+
+def column(table: str, name: str) -> Column:
+    """Return unit and meaning of one column, its placeholders filled in.
+
+    Raises:
+        KeyError: the table or the column is not in the registry.
+    """
+    templates = []
+    for entry in COLUMNS[table]:
+        if entry.name == name:
+            return entry
+        if "{" in entry.name:
+            templates.append(entry)
+    for entry in templates:
+        match = re.fullmatch(_pattern(entry.name), name)
+        if match:
+            meaning = entry.meaning.format(**match.groupdict())
+            return Column(name=name, unit=entry.unit, meaning=meaning, required=False)
+    raise KeyError(f"column {name!r} of table {table!r} is not in the registry")
+
+
+def check_columns(table: str, names: Iterable[str]) -> dict[str, Column]:
+    """Return the registry entry of every column of a table, in the order given.
+
+    Raises:
+        ValueError: the table is unknown, a column is not documented, or a required one is missing.
+            It is the program's error, not the user's, so it is not a `JaxriskError`.
+    """
+    if table not in COLUMNS:
+        raise ValueError(f"unknown table {table!r}; known: {', '.join(COLUMNS)}")
+    found: dict[str, Column] = {}
+    problems: list[str] = []
+    for name in names:
+        try:
+            found[name] = column(table, name)
+        except KeyError:
+            problems.append(f"{table}.{name}: not documented in jaxrisk/run/columns.py")
+    problems += [
+        f"{table}.{entry.name}: required column is missing"
+        for entry in COLUMNS[table]
+        if entry.required and entry.name not in found
+    ]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return found
+
+
+def markdown() -> str:
+    """Return the registry as Markdown, one table a file, for the documentation."""
+    lines: list[str] = []
+    for table, purpose in TABLES.items():
+        lines += [f"## {table}.parquet", "", f"{purpose[0].upper()}{purpose[1:]}.", ""]
+        lines += ["| column | unit | meaning |", "|---|---|---|"]
+        lines += [f"| `{c.name}` | {c.unit} | {c.meaning} |" for c in COLUMNS[table]]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _pattern(template: str) -> str:
+    """Return the regular expression of a column template.
+
+    `{bearer}` matches known bearers only: with a free text there, any misspelt `a_b_usd` would
+    pass as a documented column.
+    """
+    pattern = ""
+    for part in re.split(r"(\{\w+\})", template):
+        if part == "{bearer}":
+            pattern += f"(?P<bearer>{'|'.join(slug(bearer) for bearer in BEARERS)})"
+        elif part.startswith("{"):
+            pattern += f"(?P<{part[1:-1]}>.+)"
+        else:
+            pattern += re.escape(part)
+    return pattern

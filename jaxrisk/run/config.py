@@ -1,0 +1,257 @@
+"""The configuration: one model per TOML table, every key typed, ranged and described.
+
+Read a file with `jaxrisk.run.load.load_config`. Unknown keys are refused. Problems are raised
+with their location inside the section; `load` turns them into lines that name file and key.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from jaxrisk.run.book_config import BookSection
+from jaxrisk.run.fields import (
+    Bonus,
+    Confidence,
+    Count,
+    Fraction,
+    FractionInside,
+    FractionOrZero,
+    NonNegative,
+    Positive,
+    Problem,
+    Rate,
+    Real,
+    Section,
+    Seed,
+    raise_problems,
+)
+from jaxrisk.run.hints import expected_one_of
+from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
+
+Measure = Literal[
+    "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
+]
+Parameter = Literal[
+    "liquidation_threshold", "liquidation_bonus", "volatility", "correlation", "depth", "insurance"
+]
+
+
+def _known_preset(value: str, info: ValidationInfo) -> str:
+    presets = (info.context or {}).get("presets")
+    if presets is not None and value not in presets:
+        text = expected_one_of(value, sorted(presets))
+        raise PydanticCustomError("preset", "{text}", {"text": text})
+    return value
+
+
+class RunSection(Section):
+    """[run]: how many scenarios, how long, and on what."""
+
+    scenarios: Count = Field(20_000, description="number of scenarios")
+    steps: Count = Field(48, description="steps of a scenario")
+    step_hours: Positive = Field(1.0, description="length of a step, hours")
+    seed: Seed = Field(1, description="seed of the scenarios")
+    precision: Literal["float64", "float32"] = Field("float64", description="number format")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to compute")
+    confidences: tuple[Confidence, ...] = Field(
+        (0.95, 0.99), min_length=1, description="levels of value at risk, expected shortfall"
+    )
+    rounds: Count = Field(3, description="most liquidation rounds within a step")
+    output: Path | None = Field(
+        None, description="run directory, relative to the working folder; default runs/<config>"
+    )
+
+
+class KeeperSection(Section):
+    """[keeper]: who liquidates and when it pays."""
+
+    cost_usd: NonNegative = Field(30.0, description="cost of one liquidation, USD")
+    minimum_return: Real = Field(0.0, description="profit wanted, fraction of the debt repaid")
+    policy: Literal["best_pair", "pro_rata"] = Field(
+        "best_pair", description="which collateral and debt the keeper takes"
+    )
+
+
+class VenueAssetSection(Section):
+    """[venues.NAME.assets.ASSET]: parameters that replace the preset's."""
+
+    loan_to_value: FractionOrZero | None = Field(None, description="most debt per collateral")
+    liquidation_threshold: Fraction | None = Field(
+        None, description="weight of the collateral in the health factor"
+    )
+    liquidation_bonus: Bonus | None = Field(
+        None, description="collateral the liquidator gets beyond the debt repaid: 0.05 for 5 %"
+    )
+    reserve_factor: FractionOrZero | None = Field(None, description="share of interest kept")
+    protocol_fee: FractionOrZero | None = Field(None, description="share of the bonus kept")
+    optimal_utilisation: FractionInside | None = Field(None, description="kink of the rate curve")
+    base_rate: Rate | None = Field(None, description="borrow rate at zero utilisation")
+    slope1: Rate | None = Field(None, description="rate added up to the kink")
+    slope2: Rate | None = Field(None, description="rate added from the kink to full utilisation")
+    available_liquidity: NonNegative | None = Field(
+        None, description="amount not lent out, token units"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        threshold, ratio = self.liquidation_threshold, self.loan_to_value
+        if threshold is not None and ratio is not None and threshold < ratio:
+            text = f"expected at least loan_to_value ({ratio:g}); are the two swapped?"
+            raise_problems([(("liquidation_threshold",), text)])
+        return self
+
+
+class VenueSection(Section):
+    """[venues.NAME]: a preset and what this configuration changes in it."""
+
+    preset: Annotated[str, AfterValidator(_known_preset)] = Field(description="rules to use")
+    deployment: str | None = Field(None, description="parameter set of the preset")
+    oracle: Literal["spot", "exchange_rate", "delayed"] = Field(
+        "spot", description="price the venue sees; exchange_rate ignores the basis of a peg"
+    )
+    oracle_delay_hours: Positive | None = Field(None, description="delay of oracle = delayed")
+    insurance_usd: NonNegative = Field(0.0, description="insurance capacity, USD")
+    reserve_usd: NonNegative = Field(0.0, description="reserve that pays before insurance, USD")
+    collateral: str | None = Field(None, description="collateral of an isolated market")
+    loan: str | None = Field(None, description="loan asset of an isolated market")
+    liquidation_loan_to_value: FractionInside | None = Field(
+        None, description="loan to value at which an isolated market liquidates"
+    )
+    assets: dict[str, VenueAssetSection] = Field(
+        default_factory=dict, description="parameters that replace the preset's, by asset"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = []
+        if (self.oracle == "delayed") != (self.oracle_delay_hours is not None):
+            problems.append((("oracle_delay_hours",), 'goes with oracle = "delayed", and only so'))
+        if (self.collateral is None) != (self.loan is None):
+            absent = "collateral" if self.collateral is None else "loan"
+            problems.append(((absent,), "missing; an isolated market names collateral and loan"))
+        elif self.collateral is not None and self.collateral == self.loan:
+            problems.append((("loan",), "expected an asset other than the collateral"))
+        raise_problems(problems)
+        return self
+
+
+class SensitivitySection(Section):
+    """[sensitivities]: which derivatives to estimate."""
+
+    measures: tuple[Measure, ...] = Field(
+        ("bad_debt_usd",), description="quantities to differentiate"
+    )
+    parameters: tuple[Parameter, ...] = Field(
+        (
+            "liquidation_threshold",
+            "liquidation_bonus",
+            "volatility",
+            "correlation",
+            "depth",
+            "insurance",
+        ),
+        description="with respect to what",
+    )
+    scenarios: Count = Field(4096, description="scenarios of an estimate")
+    gate_width: FractionInside = Field(
+        0.02, description="width of the smoothed trigger, in health factor"
+    )
+    bump: FractionInside = Field(0.02, description="relative size of the referee's bump")
+
+
+class ReportSection(Section):
+    """[report]: what the report shows."""
+
+    top_accounts: Count = Field(20, description="accounts listed")
+    fan_scenarios: Count = Field(1024, description="scenarios behind the fan of paths")
+    bad_debt_threshold_usd: Positive = Field(
+        1e6, description="bad debt whose probability of being exceeded is reported, USD"
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    name: str | None = Field(None, description="title; default the name of the file")
+    run: RunSection = Field(default_factory=RunSection)
+    book: BookSection
+    market: MarketSection
+    assets: dict[str, AssetSection] = Field(min_length=1)
+    impact: ImpactSection = Field(default_factory=ImpactSection)
+    keeper: KeeperSection = Field(default_factory=KeeperSection)
+    venues: dict[str, VenueSection] = Field(min_length=1)
+    sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
+    report: ReportSection = Field(default_factory=ReportSection)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_problems(
+            [
+                *_asset_problems(self.assets, self.market),
+                *_reference_problems(self),
+                *_shape_problems(self.market.correlation, self.assets),
+            ]
+        )
+        return self
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration."""
+    return Config.model_json_schema()
+
+
+def _shape_problems(
+    matrix: Sequence[Sequence[float]] | None, assets: Mapping[str, AssetSection]
+) -> list[Problem]:
+    """A matrix has one row an asset, or one row an asset that is not pegged."""
+    free = [name for name, asset in assets.items() if asset.peg is None]
+    if matrix is None or len(matrix) in (len(assets), len(free)):
+        return []
+    text = f"expected {len(assets)} rows, in order {', '.join(assets)}"
+    if len(free) < len(assets):
+        text += f"; or {len(free)} without the pegged assets, {', '.join(free)}"
+    return [(("market", "correlation"), f"{text}; found {len(matrix)}")]
+
+
+def _asset_problems(assets: Mapping[str, AssetSection], market: MarketSection) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, asset in assets.items():
+        if asset.peg is None:
+            if asset.volatility is None and market.model in ("gbm", "jump_diffusion"):
+                text = f'missing; needed by model = "{market.model}" (0.75 for 75 % a year)'
+                problems.append((("assets", name, "volatility"), text))
+        elif asset.peg == name:
+            problems.append((("assets", name, "peg"), "an asset cannot be pegged to itself"))
+        elif asset.peg not in assets:
+            problems.append((("assets", name, "peg"), expected_one_of(asset.peg, assets)))
+        elif assets[asset.peg].peg is not None:
+            root = assets[asset.peg].peg
+            text = f"{asset.peg} is itself pegged; peg to {root} and give the ratio in {root}"
+            problems.append((("assets", name, "peg"), text))
+    return problems
+
+
+def _reference_problems(config: Config) -> list[Problem]:
+    """Names that point at an asset or a venue of the same file."""
+    assets = [(("book", *location), name) for location, name in config.book.asset_references()]
+    if (shock := config.market.shock) is not None:
+        assets += [(("market", "shock", "falls", name), name) for name in shock.falls]
+        assets += [(("market", "shock", "basis", name), name) for name in shock.basis]
+    for venue, section in config.venues.items():
+        assets += [(("venues", venue, "assets", name), name) for name in section.assets]
+        for key, name in (("collateral", section.collateral), ("loan", section.loan)):
+            if name is not None:
+                assets.append((("venues", venue, key), name))
+    venues = [(("book", *location), name) for location, name in config.book.venue_references()]
+    return [
+        (location, f"no such {kind}: {expected_one_of(name, known)}")
+        for kind, references, known in (
+            ("asset", assets, config.assets),
+            ("venue", venues, config.venues),
+        )
+        for location, name in references
+        if name not in known
+    ]

@@ -1,0 +1,198 @@
+"""The [market], [assets.*] and [impact] sections: how prices move and what sales do to them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from jaxrisk.run.fields import (
+    FractionBelowOne,
+    FractionInside,
+    FractionOrZero,
+    InputPath,
+    NonNegative,
+    Positive,
+    Problem,
+    Real,
+    Section,
+    SignedFraction,
+    UtcTime,
+    Volatility,
+    raise_problems,
+)
+
+Model = Literal["gbm", "jump_diffusion", "bootstrap", "replay", "shock"]
+SYMMETRY_TOLERANCE = 1e-9
+
+_NEEDED: Mapping[str, Sequence[str]] = {
+    "gbm": (),
+    "jump_diffusion": ("jump_intensity", "jump_mean", "jump_volatility"),
+    "bootstrap": ("history",),
+    "replay": ("history", "start"),
+    "shock": ("shock",),
+}
+
+
+class HistoryColumns(Section):
+    """[market.history_columns]: the names a price table uses."""
+
+    time: str = Field("time", description="UTC time: ISO 8601, timestamp, or epoch s or ms")
+    asset: str = Field("asset", description="asset name; the table is wide where it is absent")
+    price: str = Field("price", description="price of a long table, USD")
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="name in the table = asset of this configuration"
+    )
+
+
+class ShockSection(Section):
+    """[market.shock]: one stress path, stated by its size and speed."""
+
+    name: str = Field("shock", description="title in the report")
+    falls: dict[str, FractionBelowOne] = Field(
+        min_length=1, description="fall of each asset's price at the trough, fraction"
+    )
+    hours: Positive = Field(description="hours from the start to the trough")
+    recovery: FractionOrZero = Field(0.0, description="share of the fall won back")
+    recovery_hours: Positive = Field(24.0, description="hours from the trough to the recovery")
+    volatility_multiplier: NonNegative = Field(
+        1.0, description="factor on volatility around the path; 0 for the bare path"
+    )
+    basis: dict[str, FractionBelowOne] = Field(
+        default_factory=dict, description="discount of a pegged asset at the trough, fraction"
+    )
+
+
+class MarketSection(Section):
+    """[market]: how prices move together."""
+
+    model: Model = Field(description="price process")
+    correlation: tuple[tuple[SignedFraction, ...], ...] | None = Field(
+        None,
+        description="matrix in the order of [assets.*]; rows of pegged assets are not read and "
+        "may be left out",
+    )
+    correlation_default: SignedFraction = Field(
+        0.0, description="correlation of every pair where no matrix is given"
+    )
+    repair_correlation: bool = Field(
+        False, strict=True, description="take the nearest valid matrix where this one is not"
+    )
+    jump_intensity: NonNegative | None = Field(None, description="common jumps per year")
+    jump_mean: SignedFraction | None = Field(None, description="mean log jump")
+    jump_volatility: Volatility | None = Field(None, description="standard deviation of log jump")
+    history: InputPath | None = Field(None, description="price table for bootstrap and replay")
+    history_columns: HistoryColumns = Field(
+        default_factory=HistoryColumns, description="column names of the price table"
+    )
+    block_hours: Positive = Field(24.0, description="mean block of the bootstrap, hours")
+    start: UtcTime | None = Field(None, description="first moment of a replay, UTC")
+    shock: ShockSection | None = Field(None, description="the stress path of model = shock")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = [
+            ((key,), f'missing; needed by model = "{self.model}"')
+            for key in _NEEDED[self.model]
+            if getattr(self, key) is None
+        ]
+        if self.correlation is not None:
+            problems += _correlation_problems(self.correlation)
+        raise_problems(problems)
+        return self
+
+
+class AssetSection(Section):
+    """[assets.NAME]: price, movement and depth of one asset."""
+
+    price: Positive | None = Field(None, description="price, USD")
+    depth_usd: Positive = Field(
+        description="sale, USD, that moves the price by the impact coefficient"
+    )
+    volatility: Volatility | None = Field(None, description="volatility per square-root year")
+    jump_loading: Real = Field(1.0, description="part of the common log jump this asset takes")
+    peg: str | None = Field(None, description="asset whose price this one follows")
+    ratio: Positive | None = Field(None, description="units of the peg one unit is worth")
+    ratio_growth: SignedFraction = Field(0.0, description="growth of the ratio per year")
+    basis_volatility: Volatility = Field(0.0, description="volatility of the log basis")
+    basis_half_life_hours: Positive = Field(24.0, description="half-life of the basis, hours")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = []
+        if self.peg is None:
+            if self.price is None:
+                problems.append((("price",), "missing; give the price in USD, or peg and ratio"))
+            problems += [
+                ((key,), "only for a pegged asset; add peg or drop it")
+                for key in ("ratio", "ratio_growth", "basis_volatility", "basis_half_life_hours")
+                if key in self.model_fields_set
+            ]
+        else:
+            if (self.price is None) == (self.ratio is None):
+                text = f"a pegged asset needs price (USD) or ratio (in {self.peg}), and not both"
+                problems.append((("ratio",), text))
+            if self.volatility is not None:
+                text = f"it moves with its peg {self.peg}; drop volatility, or use basis_volatility"
+                problems.append((("volatility",), text))
+        raise_problems(problems)
+        return self
+
+
+class ImpactSection(Section):
+    """[impact]: what a forced sale does to the price."""
+
+    kind: Literal["linear", "square_root", "depth_curve"] = Field(
+        "square_root", description="shape of price fall against quantity"
+    )
+    coefficient: FractionBelowOne = Field(
+        0.10, description="price fall of a sale as large as depth_usd, fraction"
+    )
+    permanent_share: FractionOrZero = Field(0.3, description="share of the fall that stays")
+    half_life_hours: Positive = Field(6.0, description="half-life of the rest, hours")
+    depth_volatility_sensitivity: NonNegative = Field(
+        0.5, description="how fast depth shrinks with realised volatility"
+    )
+    depth_flow_sensitivity: NonNegative = Field(
+        0.5, description="how fast depth shrinks with recent forced sales"
+    )
+    bands: tuple[FractionInside, ...] = Field(
+        (0.01, 0.02, 0.05, 0.10), min_length=1, description="price falls of a depth curve, rising"
+    )
+    band_depths: tuple[Positive, ...] = Field(
+        (0.1, 0.2, 0.5, 1.0),
+        min_length=1,
+        description="bids down to each band, multiples of depth_usd, rising",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = [
+            ((key,), "expected numbers that rise from one to the next")
+            for key in ("bands", "band_depths")
+            if list(getattr(self, key)) != sorted(set(getattr(self, key)))
+        ]
+        if len(self.bands) != len(self.band_depths):
+            text = f"expected {len(self.bands)} numbers, one for each of bands"
+            problems.append((("band_depths",), text))
+        raise_problems(problems)
+        return self
+
+
+def _correlation_problems(matrix: Sequence[Sequence[float]]) -> list[Problem]:
+    size = len(matrix)
+    for i, row in enumerate(matrix):
+        if len(row) != size:
+            text = f"expected a square matrix; row {i + 1} has {len(row)} of {size} entries"
+            return [(("correlation",), text)]
+    problems: list[Problem] = [
+        (("correlation", i, i), "expected 1 on the diagonal")
+        for i in range(size)
+        if abs(matrix[i][i] - 1) > SYMMETRY_TOLERANCE
+    ]
+    problems += [
+        (("correlation", i, j), f"expected {matrix[j][i]:g}, as in row {j + 1} (symmetric)")
+        for i in range(size)
+        for j in range(i)
+        if abs(matrix[i][j] - matrix[j][i]) > SYMMETRY_TOLERANCE
+    ]
+    return problems

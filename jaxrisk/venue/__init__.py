@@ -1,0 +1,1 @@
+"""What a venue enforces: accounts, rule slots, presets."""

@@ -1,0 +1,97 @@
+"""Health of accounts: backing against requirement, as one ratio and its price."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.venue.account import Accounts, per_account, worth
+from jaxrisk.venue.incentive import bonus_table
+from jaxrisk.venue.venue import Venue
+
+
+@pytree
+class Valuation:
+    """Values of accounts in the numeraire, each `(account,)`.
+
+    Attributes:
+        collateral: value of all collateral.
+        backing: threshold-weighted value of all collateral.
+        debt: value of all debt.
+    """
+
+    collateral: Float[Array, " account"]
+    backing: Float[Array, " account"]
+    debt: Float[Array, " account"]
+
+
+def value_accounts(
+    accounts: Accounts,
+    liquidation_threshold: Float[Array, "category collateral_asset"],
+    price: Float[Array, " asset"],
+) -> Valuation:
+    """Return collateral, backing and debt of the whole book at `price`."""
+    held = select(price, accounts.collateral_assets)[None, :]
+    owed = select(price, accounts.debt_assets)[None, :]
+    weighted = held * liquidation_threshold
+    return Valuation(
+        collateral=worth(accounts.collateral, held, accounts.category),
+        backing=worth(accounts.collateral, weighted, accounts.category),
+        debt=worth(accounts.debt, owed, accounts.category),
+    )
+
+
+def health_factor(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
+    """Return threshold-weighted collateral over debt, infinite where nothing is owed.
+
+    Below 1 an account can be liquidated.
+
+    Args:
+        venue: the venue and its book.
+        price: `(asset,)` prices as the venue sees them.
+    """
+    v = value_accounts(venue.accounts, venue.collateral.liquidation_threshold, price)
+    ratio = v.backing / positive_or_one(v.debt)
+    return jnp.where(v.debt > 0, ratio, jnp.full_like(ratio, jnp.inf))
+
+
+def liquidation_price(
+    venue: Venue, price: Float[Array, " asset"]
+) -> Float[Array, "asset account"]:
+    """Return the price of each asset at which health is 1, others unchanged; NaN where none is.
+
+    Backing minus debt is linear in one asset's price, so the crossing is in closed form:
+    `p* = (debt without the asset - backing without the asset) / (weighted units - owed units)`.
+    An asset held as collateral has its liquidation price below today's, a borrowed one above.
+
+    Args:
+        venue: the venue and its book.
+        price: `(asset,)` prices as the venue sees them.
+    """
+    accounts = venue.accounts
+    threshold = per_account(venue.collateral.liquidation_threshold, accounts.category)
+    slope = jnp.zeros((price.shape[0], accounts.count), price.dtype)
+    slope = slope.at[jnp.asarray(accounts.collateral_assets)].add(threshold * accounts.collateral)
+    slope = slope.at[jnp.asarray(accounts.debt_assets)].add(-accounts.debt)
+    surplus = jnp.sum(slope * price[:, None], axis=0)
+    others = surplus[None, :] - slope * price[:, None]
+    crossing = -others / jnp.where(slope == 0, jnp.ones_like(slope), slope)
+    return jnp.where((slope != 0) & (crossing > 0), crossing, jnp.full_like(crossing, jnp.nan))
+
+
+def toxic(
+    venue: Venue, price: Float[Array, " asset"]
+) -> Float[Array, " account"]:
+    """Return 1 for accounts so deep that a partial liquidation lowers their health, else 0.
+
+    That is loan to value above 1 / (1 + bonus) (Warmuz, Chaudhary and Pinna 2022), with the
+    value-weighted bonus of the account's collateral.
+    """
+    accounts = venue.accounts
+    held = select(price, accounts.collateral_assets)[None, :]
+    bonus = bonus_table(venue.incentive, len(venue.categories), held.shape[1])
+    redeemable = worth(accounts.collateral, held / (1.0 + bonus), accounts.category)
+    owed = select(price, accounts.debt_assets)[None, :]
+    debt = worth(accounts.debt, owed, accounts.category)
+    return (debt > redeemable).astype(price.dtype)

@@ -1,0 +1,1 @@
+"""Replays of vectors recorded from the real contracts. Run: python -m tests.conformance DIR."""
