@@ -14,8 +14,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,10 @@ class Record:
     """One JSON line. Ratios above 1 are faster than the peer; `accuracy` 0 is exact."""
 
     implementation: str
-    metric: str
-    value: float | None
-    ratio_to_numpy: float | None
-    ratio_to_numba: float | None
+    metric: str = ""
+    value: float | None = None
+    ratio_to_numpy: float | None = None
+    ratio_to_numba: float | None = None
     accuracy: float | None
     seconds_wall: float
     seconds_cpu: float
@@ -159,8 +159,7 @@ def compile_ahead(
 
 def measure(implementations: Sequence[Implementation], *, repeats: int) -> list[Measurement]:
     """Return one measurement an implementation: prepare all, warm up all, then take turns."""
-    prepared = [implementation.prepare() for implementation in implementations]
-    pairs = list(zip(implementations, prepared, strict=True))
+    pairs = [(implementation, implementation.prepare()) for implementation in implementations]
     results = [implementation.run(ready) for implementation, ready in pairs]
     wall: list[list[float]] = [[] for _ in pairs]
     cpu: list[list[float]] = [[] for _ in pairs]
@@ -209,25 +208,14 @@ def records(
         accuracy: worst relative error by implementation name.
         shares: further metrics, by metric and then implementation name.
     """
-    by_name = {m.implementation.name: m for m in measurements}
+    peers = {m.implementation.name: m for m in measurements}
     device, date = machine(), dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-
-    def rate(m: Measurement, seconds: str) -> float:
-        return m.implementation.work / max(getattr(m, seconds), 1e-9)
-
-    def record(
-        m: Measurement, metric: str, value: float, seconds: str | None = None, note: str = ""
-    ) -> Record:
-        def ratio(peer: str) -> float | None:
-            return value / rate(by_name[peer], seconds) if seconds else None
-
-        return Record(
-            implementation=m.implementation.name,
-            metric=metric,
-            value=value,
-            ratio_to_numpy=ratio(numpy_peer),
-            ratio_to_numba=ratio(numba_peer),
-            accuracy=accuracy.get(m.implementation.name),
+    result: list[Record] = []
+    for m in measurements:
+        name = m.implementation.name
+        base = Record(
+            implementation=name,
+            accuracy=accuracy.get(name),
             seconds_wall=m.seconds_wall,
             seconds_cpu=m.seconds_cpu,
             compile_seconds=m.prepared.compile_seconds,
@@ -235,30 +223,38 @@ def records(
             benchmark=benchmark,
             device=device,
             date=date,
-            note=note,
         )
-
-    result = []
-    for m in measurements:
-        name, ready = m.implementation.name, m.prepared
-        wall, cpu = rate(m, "seconds_wall"), rate(m, "seconds_cpu")
-        result.append(record(m, f"{unit}_per_second", wall, "seconds_wall"))
-        result.append(record(m, f"{unit}_per_cpu_second", cpu, "seconds_cpu"))
-        if ready.temp_bytes is not None and ready.live_scenarios:
-            per_scenario = ready.temp_bytes / ready.live_scenarios
-            result.append(record(m, "temp_bytes_per_scenario", per_scenario))
-        if m.implementation.relative_to is not None:
-            yardstick = by_name[m.implementation.relative_to]
-            note = f"time relative to {yardstick.implementation.name}"
-            time_ratio = rate(yardstick, "seconds_wall") / wall
-            result.append(record(m, "time_ratio", time_ratio, note=note))
-        result.extend(
-            record(m, metric, values[name]) for metric, values in shares.items() if name in values
-        )
+        for clock in ("wall", "cpu"):
+            value = _rate(m, clock)
+            result.append(
+                replace(
+                    base,
+                    metric=f"{unit}_per_{'' if clock == 'wall' else 'cpu_'}second",
+                    value=value,
+                    ratio_to_numpy=value / _rate(peers[numpy_peer], clock),
+                    ratio_to_numba=value / _rate(peers[numba_peer], clock),
+                )
+            )
+        if m.prepared.temp_bytes is not None and m.prepared.live_scenarios:
+            per_scenario = m.prepared.temp_bytes / m.prepared.live_scenarios
+            result.append(replace(base, metric="temp_bytes_per_scenario", value=per_scenario))
+        if (yardstick := m.implementation.relative_to) is not None:
+            slower = _rate(peers[yardstick], "wall") / _rate(m, "wall")
+            note = f"time for the same work, relative to {yardstick}"
+            result.append(replace(base, metric="time_ratio", value=slower, note=note))
+        for metric, values in shares.items():
+            if name in values:
+                result.append(replace(base, metric=metric, value=values[name]))
     return result
 
 
-def table(rows: Iterable[Record]) -> str:
+def _rate(m: Measurement, clock: str) -> float:
+    seconds = m.seconds_wall if clock == "wall" else m.seconds_cpu
+    # A run shorter than the clock's resolution reads as zero.
+    return m.implementation.work / max(seconds, 1e-9)
+
+
+def table(rows: Sequence[Record]) -> str:
     """Return the records as a table, one line an implementation, after a line on the machine."""
     grouped: dict[str, dict[str, Record]] = {}
     for row in rows:
@@ -281,9 +277,7 @@ def table(rows: Iterable[Record]) -> str:
         )
         for line in lines
     ]
-    about = next(
-        (f"{r.benchmark}: {r.device}, {r.date}" for g in grouped.values() for r in g.values()), ""
-    )
+    about = f"{rows[0].benchmark}: {rows[0].device}, {rows[0].date}"
     return "\n".join([about, *text])
 
 

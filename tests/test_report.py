@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from jaxrisk.run import charts
 from jaxrisk.run import formatting as fmt
+from jaxrisk.run.printing import console, plan_line, print_summary
 from jaxrisk.run.report import render_report, write_report
-
 
 ASSETS = ("WETH", "wstETH", "WBTC", "USDC")
 VENUES = ("pool", "blue")
@@ -213,7 +214,7 @@ def summary(tables):
         },
         "sensitivities": _sensitivities(),
         "data_quality": [
-            "2 accounts (0.4 % of debt) owe more than they own at the start: 0x9600…2745, 0x12ab…00ff.",
+            "2 accounts (0.4 % of debt) are insolvent at the start: 0x9600…2745, 0x12ab…00ff.",
             "Collateral mix imputed for 0 % of debt.",
         ],
         "assumptions": [
@@ -223,7 +224,7 @@ def summary(tables):
         ],
         "run": {
             "versions": {"jaxrisk": "0.1.0", "jax": "0.10.1", "numpy": "2.4.6", "python": "3.11.9"},
-            "device": "cpu × 2",
+            "device": "cpu, 2 devices",
             "precision": "float64",
             "seed": 1,
             "scenarios": 20000,
@@ -248,3 +249,233 @@ def _bearer(venue, bearer, loss):
 
 
 CONFIG = 'name = "Quickstart"\n\n[run]\nscenarios = 20000\nsteps = 48\nstep_hours = 1.0\nseed = 1\n'
+
+SECTIONS = (
+    "Key figures",
+    "Loss distribution",
+    "Prices and losses over time",
+    "Liquidation map",
+    "Who bears the loss",
+    "Accounts behind the bad debt",
+    "Sensitivities",
+    "Solvency",
+    "Assumptions and data quality",
+    "Reproduction",
+)
+
+
+class _Outline(HTMLParser):
+    """Collects headings, SVG descriptions and addresses, and checks that elements are closed."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.headings, self.described, self.addresses, self.open = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            self.described.append(attributes["aria-label"])
+        self.addresses += [attributes[key] for key in ("src", "href") if key in attributes]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "h2":
+            self.headings.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings[-1] += data
+
+
+@pytest.fixture(scope="module")
+def report(summary, tables):
+    return render_report(summary, tables, CONFIG)
+
+
+def test_sections_come_in_order_and_elements_close(report):
+    outline = _Outline(report)
+    assert outline.headings == list(SECTIONS)
+    assert outline.open == []
+    assert len(outline.described) == 5
+    assert all(len(text) > 40 for text in outline.described)
+
+
+def test_report_is_one_small_file_that_fetches_nothing(tmp_path, summary, tables):
+    path = write_report(tmp_path, summary, tables, CONFIG)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+    text = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 2e6
+    # Links inside the charts (clip paths, markers) are the only addresses.
+    assert all(address.startswith("#") for address in _Outline(text).addresses)
+    assert "<script" not in text
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_report_is_the_same_bytes_each_time(report, summary, tables):
+    assert render_report(summary, tables, CONFIG) == report
+
+
+def test_report_prints_the_figures_with_their_errors(report, summary):
+    measure = summary["measures"]["bad_debt_usd"]
+    for key in ("mean", "var_0.95", "es_0.95", "var_0.99", "es_0.99"):
+        error = "standard_error" if key == "mean" else f"{key}_standard_error"
+        assert f">{fmt.amount(measure[key], '')}<" in report
+        assert f">± {fmt.amount(measure[error], '')}<" in report
+    assert fmt.headline(summary) in report
+    assert summary["run"]["command"] in report
+    assert summary["run"]["config_hash"] in report
+    assert "17,576 of 20,000 scenarios (87.9 %) leave no bad debt." in report
+
+
+def test_synthetic_is_said_of_synthetic_books_only(report, summary, tables):
+    real = {**summary, "synthetic": False}
+    assert report.lower().count("synthetic book") >= 4
+    assert "synthetic book" not in render_report(real, tables, CONFIG).lower()
+
+
+def test_failed_bump_checks_are_marked_in_chart_and_table(report):
+    assert "✕ 2 of 8" in report
+    assert report.count("✕ fails bump check") == 2
+    assert report.count('class="doubt"') == 2
+    assert f"depth.WETH {fmt.MINUS}1.24 k USD (fails its bump check)" in report
+
+
+def test_names_from_data_are_escaped(summary, tables):
+    nasty = '<script>alert("x")</script>'
+    accounts = {**tables["accounts"], "account_id": np.full(500, nasty, dtype=object)}
+    bearers = [{**summary["bearers"][0], "venue": nasty, "bearer": nasty}]
+    named = {**summary, "name": nasty, "data_quality": [nasty], "bearers": bearers}
+    text = render_report(named, {**tables, "accounts": accounts}, nasty)
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") > 5
+
+
+def test_accounts_are_ranked_by_expected_bad_debt(report, tables):
+    accounts = tables["accounts"]
+    first = accounts["account_id"][np.argmax(accounts["expected_bad_debt_usd"])]
+    assert re.findall(r'title="(0x[0-9a-f]{40})"', report)[0] == first
+    assert len(re.findall(r'title="0x[0-9a-f]{40}"', report)) == 20
+
+
+def test_missing_tables_and_figures_cost_a_sentence_each(summary):
+    measures = {"bad_debt_usd": {"mean": 5.0, "standard_error": math.nan, "es_0.99": None}}
+    bare = {"measures": measures, "run": summary["run"]}
+    text = render_report(bare, {"accounts": {}, "liquidation_map": {}}, "")
+    outline = _Outline(text)
+    assert outline.headings == list(SECTIONS)
+    assert outline.described == []
+    assert text.count('class="missing"') == 8
+    assert "5.00 USD (± n/a)" in text
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def test_panels_without_room_are_counted(summary, tables):
+    table = tables["liquidation_map"]
+    rows = table["venue"] == "pool"
+    pool = {name: values[rows] for name, values in table.items()}
+    many = {name: np.concatenate([values] * 6) for name, values in pool.items()}
+    many["venue"] = np.repeat([f"venue {index}" for index in range(6)], int(rows.sum()))
+    text = render_report(summary, {**tables, "liquidation_map": many}, CONFIG)
+    assert "2 more in liquidation_map.parquet." in text
+    assert "venue 3: debt liquidatable" in text
+    assert "venue 4: debt liquidatable" not in text
+
+
+def test_a_run_without_bad_debt_reads_sensibly(summary, tables):
+    none = dict.fromkeys(summary["measures"]["bad_debt_usd"], 0.0)
+    chances = {"any_bad_debt": {"mean": 0.0, "standard_error": 0.0}}
+    quiet = {
+        **summary,
+        "measures": {"bad_debt_usd": none},
+        "probabilities": chances,
+        "bearers": [{**row, "mean_usd": 0.0} for row in summary["bearers"]],
+        "sensitivities": [],
+    }
+    scenarios = {"bad_debt_usd": np.zeros(100)}
+    accounts = {**tables["accounts"], "expected_bad_debt_usd": np.zeros(500)}
+    text = render_report(quiet, {"scenarios": scenarios, "accounts": accounts}, CONFIG)
+    assert (
+        "left no bad debt in any scenario (95 % upper bound on its probability: 0.0150 %)" in text
+    )
+    assert "100 of 100 scenarios (100 %) leave no bad debt. There is no positive loss" in text
+    assert "No account leaves bad debt in expectation" in text
+
+
+@pytest.mark.parametrize(
+    "loss", [np.full(10, 3.0), np.array([0.0, 1e-4, 5e9]), np.array([np.nan, 7.0])]
+)
+def test_loss_chart_stands_odd_distributions(loss):
+    chart = charts.loss_distribution(loss, [("VaR 95 %", 0.0), ("ES 95 %", 4.0)])
+    assert chart is not None
+    assert "ES 95 %" in chart
+
+
+def test_charts_leave_matplotlib_as_it_was(tables):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    charts.liquidation_map(tables["liquidation_map"])
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [
+        (1234567.0, 41234.0, "1.235 ± 0.041 M USD"),
+        (999600.0, 1000.0, "0.9996 ± 0.0010 M USD"),
+        (-0.001, 250.0, "0 ± 250 USD"),
+        (0.0, 0.0, "0 ± 0 USD"),
+        (12.0, math.nan, "12.0 USD (± n/a)"),
+        (None, 1.0, "n/a"),
+        (math.inf, 1.0, "∞"),
+    ],
+)
+def test_amounts_carry_the_decimals_their_error_deserves(value, error, expected):
+    assert fmt.amount_with_error(value, error) == expected
+
+
+def test_summary_prints_on_stdout_with_errors_and_checks(capsys, summary, tmp_path):
+    print_summary(summary, report=tmp_path / "report.html")
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.startswith("SYNTHETIC BOOK")
+    measure = summary["measures"]["bad_debt_usd"]
+    shown = fmt.amount_with_error(measure["es_0.99"], measure["es_0.99_standard_error"], "")
+    assert shown in captured.out
+    assert captured.out.count("FAILS") == 2
+    assert f"report: {tmp_path / 'report.html'}" in captured.out
+    assert "\x1b[" not in captured.out
+
+
+def test_plan_line_says_what_is_coming():
+    line = plan_line(
+        accounts=500,
+        assets=4,
+        venues=1,
+        scenarios=20000,
+        steps=48,
+        step_hours=1.0,
+        device="cpu, 2 devices",
+        precision="float64",
+        memory_bytes=4e8,
+        synthetic=True,
+    )
+    assert line == (
+        "plan: 500 synthetic accounts, 4 assets, 1 venue; 20,000 scenarios, 48 steps of 1 h; "
+        "cpu, 2 devices, float64; about 0.4 GB"
+    )
+
+
+def test_console_reads_no_markup_in_names(capsys):
+    console().print("account [bold]x[/bold] :smile:")
+    assert capsys.readouterr().out == "account [bold]x[/bold] :smile:\n"

@@ -4,11 +4,10 @@ from typing import Self
 
 import jax.numpy as jnp
 import numpy as np
-from jax import random
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, Key
 
 from jaxrisk.market.paths import Move
-from jaxrisk.numerics.keys import uniform
+from jaxrisk.numerics.keys import random_words, uniform
 from jaxrisk.numerics.pytree import pytree
 
 
@@ -63,11 +62,11 @@ class Bootstrap:
         self, key: Key[Array, ""], scenario: Int[Array, ""], step: Int[Array, ""]
     ) -> tuple[Bool[Array, ""], Int[Array, ""]]:
         """Return whether a new block starts, and where it would."""
-        renewal_key, start_key = random.split(key)
-        dtype = self.mean_block_steps.dtype
-        renewal = uniform(renewal_key, (), dtype) < 1 / self.mean_block_steps
-        start = random.randint(start_key, (), 0, self.log_return.shape[0], jnp.int32)
-        # A block of mean length 1 renews always, also where the uniform draw rounds to 1.
+        words = random_words(key, 2)
+        renewal = uniform(words[0], self.mean_block_steps.dtype) < 1 / self.mean_block_steps
+        # Remainders favour early rows by at most rows / 2**32.
+        start = (words[1] % jnp.uint32(self.log_return.shape[0])).astype(jnp.int32)
+        # A mean length of 1 renews always, also where the uniform draw rounds to 1.
         return renewal | (self.mean_block_steps <= 1), start
 
     def advance(

@@ -7,11 +7,13 @@ with realised volatility and with the forced flow itself.
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrisk.market.impact import ImpactLaw
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 
 _LOWEST_DEPTH_SHARE = 0.01
@@ -74,9 +76,6 @@ class Liquidity:
         recovery_rate: per year, at which the transient part and the memory of flow decay
             (log 2 / half-life); 0 keeps them.
         variance_rate: per year, at which the running variance forgets.
-        transmission: `(asset, asset)` drop of the row asset per drop of the column asset, with a
-            unit diagonal: a pegged asset falls with its underlying. `None` where no asset is
-            pegged.
     """
 
     law: ImpactLaw
@@ -84,7 +83,6 @@ class Liquidity:
     permanent_share: Float[Array, ""]
     recovery_rate: Float[Array, ""]
     variance_rate: Float[Array, ""]
-    transmission: Float[Array, "asset asset"] | None = None
 
     def relax(
         self, market: Market, log_return: Float[Array, " asset"], step_years: Float[Array, ""]
@@ -108,8 +106,10 @@ class Liquidity:
         volume = units * mid
         drop = self.law.log_drop(volume, depth)
         proceeds = self.law.proceeds(volume, depth)
-        if self.transmission is not None:
-            drop = jnp.matmul(self.transmission, drop, precision="highest")
+        if market.underlying is not None:
+            # A pegged asset falls with its underlying, by arbitrage, on top of its own sales.
+            pegged = np.asarray(market.underlying) != np.arange(len(market.underlying))
+            drop = drop + jnp.where(pegged, select(drop, market.underlying), 0.0)
         market = dataclasses.replace(
             market,
             price=market.price * jnp.exp(-self.permanent_share * drop),

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import select
-from jaxrisk.numerics.pytree import pytree, static
+from jaxrisk.numerics.pytree import pytree
 
 
 @pytree
@@ -26,12 +26,7 @@ class ExchangeRateOracle:
     """Sees pegged assets at underlying mid times exchange rate, blind to their basis.
 
     Source: ratio oracles of liquid-staking collateral (price = base feed x exchange rate).
-
-    Attributes:
-        underlying: index of each asset's underlying; its own index for free assets.
     """
-
-    underlying: tuple[int, ...] = static()
 
     def init(self, market: Market) -> None:
         """Return the opening oracle state: none."""
@@ -39,7 +34,9 @@ class ExchangeRateOracle:
 
     def see(self, state: None, market: Market) -> tuple[None, Float[Array, " asset"]]:
         """Return the new oracle state and the seen price `(asset,)`."""
-        return state, select(market.mid, self.underlying) * jnp.exp(market.log_ratio)
+        if market.underlying is None:
+            return state, market.mid
+        return state, select(market.mid, market.underlying) * jnp.exp(market.log_ratio)
 
 
 @pytree

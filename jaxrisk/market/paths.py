@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax, random
 from jaxtyping import Array, Float, Int, Key
 
-from jaxrisk.numerics.keys import standard_normal, uniform
+from jaxrisk.numerics.keys import random_words, standard_normal, uniform
 from jaxrisk.numerics.pytree import pytree, static
 
 # The chance of more in one step is 1e-16 for 5 expected jumps a step and 1e-8 for 10.
@@ -71,7 +71,8 @@ class Gbm:
         self, key: Key[Array, ""], scenario: Int[Array, ""], step: Int[Array, ""]
     ) -> Float[Array, " asset"]:
         """Return independent standard normals, one an asset."""
-        return standard_normal(key, self.volatility.shape, self.volatility.dtype)
+        words = random_words(key, self.volatility.size)
+        return standard_normal(words, self.volatility.dtype)
 
     def advance(
         self, state: tuple[()], noise: Float[Array, " asset"], step_years: float | Array
@@ -120,12 +121,9 @@ class JumpDiffusion:
     ) -> tuple[Float[Array, " asset"], Float[Array, ""], Float[Array, ""]]:
         """Return the diffusion's normals, one normal for the jump sizes, one uniform for N."""
         dtype = self.jump_loading.dtype
-        diffusion_key, size_key, count_key = random.split(key, 3)
-        return (
-            self.diffusion.noise(diffusion_key, scenario, step),
-            standard_normal(size_key, (), dtype),
-            uniform(count_key, (), dtype),
-        )
+        words = random_words(key, self.jump_loading.size + 2)
+        normals = standard_normal(words[:-1], dtype)
+        return normals[:-1], normals[-1], uniform(words[-1], dtype)
 
     def advance(
         self,
@@ -167,7 +165,8 @@ class Pegged:
         ratio_growth: growth rate of the exchange rate, per year.
         basis_volatility: volatility that drives the basis, per √year; its stationary standard
             deviation is basis_volatility √(half-life / (2 ln 2)).
-        basis_half_life_years: positive for pegged assets. Entries of free assets are not read.
+        basis_half_life_years: positive for pegged assets. What free assets have in these three
+            fields is not used, but must be finite.
     """
 
     base: Any
@@ -185,8 +184,9 @@ class Pegged:
     ) -> tuple[Any, Float[Array, " asset"]]:
         """Return the base model's draws and one normal an asset for the basis."""
         base_key, basis_key = random.split(key)
-        shape, dtype = self.basis_volatility.shape, self.basis_volatility.dtype
-        return self.base.noise(base_key, scenario, step), standard_normal(basis_key, shape, dtype)
+        words = random_words(basis_key, self.basis_volatility.size)
+        normals = standard_normal(words, self.basis_volatility.dtype)
+        return self.base.noise(base_key, scenario, step), normals
 
     def advance(
         self,

@@ -58,14 +58,27 @@ class ParametrisedShock:
         volatility = self.diffusion.volatility * self.volatility_multiplier
         diffusion = dataclasses.replace(self.diffusion, volatility=volatility)
         state, around = diffusion.advance(state, normal, years)
-        share = self._share(years * (behind + 1)) - self._share(years * behind)
-        reference = around.log_return - self.fall * share
-        return state, Move(
-            log_return=reference - self.basis_fall * share, log_reference_return=reference
-        )
+        reference = around.log_return - self._fallen(self.fall, behind, years)
+        basis = self._fallen(self.basis_fall, behind, years)
+        return state, Move(log_return=reference - basis, log_reference_return=reference)
 
-    def _share(self, years: Float[Array, ""]) -> Float[Array, ""]:
-        """Return the share of the fall that stands at a time."""
-        fallen = jnp.clip(years / self.fall_years, 0, 1)
-        risen = jnp.clip((years - self.fall_years) / self.recovery_years, 0, 1)
-        return fallen - self.recovery * risen
+    def _fallen(
+        self, fall: Float[Array, " asset"], behind: Float[Array, ""], years: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return how much of a log fall, less its recovery, the next step adds."""
+        down, up = self.fall_years / years, self.recovery_years / years
+        back = self.recovery * fall
+        fallen = _ramp(behind + 1, down, fall) - _ramp(behind, down, fall)
+        return fallen - (_ramp(behind + 1 - down, up, back) - _ramp(behind - down, up, back))
+
+
+def _ramp(
+    steps: Float[Array, ""], duration: Float[Array, ""], height: Float[Array, " asset"]
+) -> Float[Array, " asset"]:
+    """Return the height a linear ramp has reached after a time, both times in steps.
+
+    Selected, not clipped and scaled: the compiler fuses a product into a later sum for some batch
+    sizes and not for others, and not through a selection.
+    """
+    rising = jnp.where(steps > 0, steps * (height / duration), 0)
+    return jnp.where(steps < duration, rising, height)

@@ -20,6 +20,8 @@ class Market:
         variance: `(asset,)` running mean of squared log returns, per year.
         recent_sales: `(asset,)` forced sales still weighing on the book, in the numeraire.
         assets: names, in the order of every `(asset,)` axis.
+        underlying: index of the asset each one is pegged to, its own index where free; `None`
+            where no asset is pegged. An underlying is itself free.
     """
 
     price: Float[Array, " asset"]
@@ -28,6 +30,7 @@ class Market:
     variance: Float[Array, " asset"]
     recent_sales: Float[Array, " asset"]
     assets: tuple[str, ...] = static()
+    underlying: tuple[int, ...] | None = static(default=None)
 
     @property
     def mid(self) -> Float[Array, " asset"]:
@@ -39,7 +42,7 @@ class Market:
         price: Mapping[str, float],
         *,
         volatility: Sequence[float] | float = 0.0,
-        log_ratio: Sequence[float] | float = 0.0,
+        pegs: Mapping[str, str] | None = None,
         dtype: np.dtype | type | None = None,
     ) -> "Market":
         """Return the market before anything has happened.
@@ -47,23 +50,32 @@ class Market:
         Args:
             price: numeraire price per unit, by asset name; the order fixes the asset axis.
             volatility: `(asset,)` or one number, per year; where the running variance starts.
-            log_ratio: `(asset,)` or one number, log exchange rate of pegged assets.
+            pegs: name of the underlying of each pegged asset; the opening exchange rate is that
+                of the opening prices.
             dtype: floating-point type; JAX's default where not given.
 
         Raises:
-            ValueError: a price is not positive and finite.
+            ValueError: a price is not positive and finite, or a peg leads to an unknown or to a
+                pegged asset.
         """
         values = np.asarray(list(price.values()), np.float64)
         bad = [n for n, v in zip(price, values, strict=True) if not (np.isfinite(v) and v > 0)]
         if bad:
             raise ValueError(f"price of {', '.join(bad)} must be positive and finite")
+        names = list(price)
+        pegs = pegs or {}
+        astray = [a for a, u in pegs.items() if a not in price or u not in price or u in pegs]
+        if astray:
+            raise ValueError(f"peg of {', '.join(astray)} must lead to an asset that is free")
+        underlying = tuple(names.index(pegs.get(a, a)) for a in names)
         dtype = jnp.zeros((), dtype or float).dtype
         zeros = jnp.zeros(len(values), dtype)
         return Market(
             price=jnp.asarray(values, dtype),
             displacement=zeros,
-            log_ratio=zeros + jnp.asarray(np.asarray(log_ratio), dtype),
+            log_ratio=jnp.asarray(np.log(values / values[list(underlying)]), dtype),
             variance=zeros + jnp.asarray(np.asarray(volatility) ** 2, dtype),
             recent_sales=zeros,
-            assets=tuple(price),
+            assets=tuple(names),
+            underlying=underlying if pegs else None,
         )

@@ -21,7 +21,8 @@ def gate(
     if width is None:
         return (excess > 0).astype(excess.dtype)
     safe_scale = jnp.where(scale > 0, scale, jnp.ones_like(scale))
-    return jax.nn.sigmoid(excess / (safe_scale * width)) * (scale > 0)
+    open_side = jax.nn.sigmoid(excess / (safe_scale * width))
+    return jnp.where(scale > 0, open_side, jnp.zeros_like(open_side))
 
 
 def smaller(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -27,12 +27,18 @@ BOOK_SOURCES = ("positions", "synthetic", "user_totals")
 class LoopSection(Section):
     """[book.synthetic.emode]: leveraged loops in one correlated pair."""
 
-    collateral: str = Field(description="asset supplied, usually pegged to the debt")
-    debt: str = Field(description="asset borrowed")
-    category: str = Field(description="e-mode category of the venue that admits the pair")
-    median_health: Positive = Field(1.05, description="median health factor, above 1")
-    health_sigma: NonNegative = Field(0.5, description="log standard deviation of health - 1")
-    size_multiple: Positive = Field(1.0, description="size of a loop against other accounts")
+    collateral: str
+    """Asset supplied, usually pegged to the debt."""
+    debt: str
+    """Asset borrowed."""
+    category: str
+    """E-mode category of the venue that admits the pair."""
+    median_health: Positive = 1.05
+    """Median health factor, above 1."""
+    health_sigma: NonNegative = 0.5
+    """Log standard deviation of health - 1."""
+    size_multiple: Positive = 1.0
+    """Size of a loop against other accounts."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,20 +49,30 @@ class LoopSection(Section):
 class SyntheticSection(Section):
     """[book.synthetic]: a book drawn from stated marginals."""
 
-    accounts: Count = Field(description="number of accounts")
-    venue: str = Field(description="venue that holds them")
-    seed: Seed = Field(0, description="seed of the book, apart from the seed of the scenarios")
-    median_debt_usd: Positive = Field(20_000.0, description="median debt of an account, USD")
-    size_sigma: NonNegative = Field(1.8, description="log standard deviation of debt")
-    median_health: Positive = Field(1.5, description="median health factor, above 1")
-    health_sigma: NonNegative = Field(0.6, description="log standard deviation of health - 1")
-    mix_concentration: Positive = Field(
-        1.5, description="Dirichlet concentration of a mix: small for one asset an account"
-    )
-    collateral: dict[str, Positive] = Field(description="share by value of each collateral asset")
-    debt: dict[str, Positive] = Field(description="share by value of each debt asset")
-    emode_share: FractionOrZero = Field(0.0, description="share of accounts that are loops")
-    emode: LoopSection | None = Field(None, description="the loops; needed for emode_share > 0")
+    accounts: Count
+    """Number of accounts."""
+    venue: str
+    """Venue that holds them."""
+    seed: Seed = 0
+    """Seed of the book, apart from the seed of the scenarios."""
+    median_debt_usd: Positive = 20_000.0
+    """Median debt of an account, USD."""
+    size_sigma: NonNegative = 1.8
+    """Log standard deviation of debt."""
+    median_health: Positive = 1.5
+    """Median health factor, above 1."""
+    health_sigma: NonNegative = 0.6
+    """Log standard deviation of health - 1."""
+    mix_concentration: Positive = 1.5
+    """Dirichlet concentration of a mix: small for one asset an account."""
+    collateral: dict[str, Positive]
+    """Share by value of each collateral asset."""
+    debt: dict[str, Positive]
+    """Share by value of each debt asset."""
+    emode_share: FractionOrZero = 0.0
+    """Share of accounts that are loops."""
+    emode: LoopSection | None = None
+    """The loops; needed for emode_share > 0."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,43 +102,37 @@ class SyntheticSection(Section):
 class FamilySection(Section):
     """[book.user_totals.families.NAME]: debts and collaterals that one e-mode category joins."""
 
-    debts: tuple[str, ...] = Field(min_length=1, description="assets borrowed in these loops")
-    collaterals: tuple[str, ...] = Field(
-        min_length=1, description="assets they may hold; where two fit alike the first is taken"
-    )
-    category: str = Field(description="e-mode category of the venue")
-    loop_ratio: Fraction = Field(
-        1.0, description="debt to collateral from which an account with health >= 1 is a loop too"
-    )
+    debts: tuple[str, ...] = Field(min_length=1)
+    """Assets borrowed in these loops."""
+    collaterals: tuple[str, ...] = Field(min_length=1)
+    """Assets they may hold; where two fit alike the first is taken."""
+    category: str
+    """E-mode category of the venue."""
+    loop_ratio: Fraction = 1.0
+    """Debt to collateral from which an account with health >= 1 is a loop too."""
 
 
 class UserTotalsSection(Section):
     """[book.user_totals]: totals of each user and a list of their largest debts."""
 
-    users: InputPath = Field(
-        description="table user_address, total_debt_usd, total_collateral_usd, health_factor"
-    )
-    debts: InputPath = Field(
-        description="table user_address, symbol, amount, amount_usd, price_usd"
-    )
-    venue: str = Field(description="venue that holds the accounts")
-    base_collaterals: tuple[str, ...] = Field(
-        min_length=1, description="assets that accounts outside e-mode may hold"
-    )
-    fallback_debt: str = Field(description="asset that stands for debt missing from the list")
-    substitutes: dict[str, str] = Field(
-        default_factory=dict, description="asset that stands for a listed symbol, by value"
-    )
-    families: dict[str, FamilySection] = Field(
-        default_factory=dict, description="families of assets that loop among themselves"
-    )
-    family_share: Fraction = Field(
-        0.9, description="share of an account's debt in one family that makes it a loop"
-    )
-    undercollateralised: Literal["exclude", "keep"] = Field(
-        "exclude",
-        description="what to do with accounts whose reported collateral is below their debt",
-    )
+    users: InputPath
+    """Table user_address, total_debt_usd, total_collateral_usd, health_factor."""
+    debts: InputPath
+    """Table user_address, symbol, amount, amount_usd, price_usd."""
+    venue: str
+    """Venue that holds the accounts."""
+    base_collaterals: tuple[str, ...] = Field(min_length=1)
+    """Assets that accounts outside e-mode may hold."""
+    fallback_debt: str
+    """Asset that stands for debt missing from the list."""
+    substitutes: dict[str, str] = Field(default_factory=dict)
+    """Asset that stands for a listed symbol, by value."""
+    families: dict[str, FamilySection] = Field(default_factory=dict)
+    """Families of assets that loop among themselves."""
+    family_share: Fraction = 0.9
+    """Share of an account's debt in one family that makes it a loop."""
+    undercollateralised: Literal["exclude", "keep"] = "exclude"
+    """What to do with accounts whose reported collateral is below their debt."""
 
     def asset_references(self) -> list[Reference]:
         """Return each asset named, with its location inside the section."""
@@ -139,13 +149,12 @@ class UserTotalsSection(Section):
 class BookSection(Section):
     """[book]: exactly one source of positions."""
 
-    positions: InputPath | None = Field(
-        None, description="long table account_id, venue, asset, side, amount, category?, owner?"
-    )
-    synthetic: SyntheticSection | None = Field(None, description="a generated book")
-    user_totals: UserTotalsSection | None = Field(
-        None, description="a real book known by totals; its collateral mix is imputed"
-    )
+    positions: InputPath | None = None
+    """Long table account_id, venue, asset, side, amount, category?, owner?."""
+    synthetic: SyntheticSection | None = None
+    """A generated book."""
+    user_totals: UserTotalsSection | None = None
+    """A real book known by totals; its collateral mix is imputed."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

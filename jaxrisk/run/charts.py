@@ -1,83 +1,49 @@
 """The report's charts as inline SVG: text stays text, nothing is fetched, each has a description.
 
-Colours are distinct under the common colour deficiencies (after Okabe and Ito), and no meaning
-rests on colour alone: lines differ in dash, doubtful bars are hatched and named. Every function
-returns None where its data hold nothing to draw; the report then says so in a sentence.
+No meaning rests on colour alone: lines differ in dash, doubtful bars are hatched and named. Every
+function returns None where its data hold nothing to draw; the report then says so in a sentence.
 """
 
-import functools
-import io
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from jaxrisk.run import formatting as fmt
+from jaxrisk.run.chart_style import (
+    BLUE,
+    INK,
+    MUTED,
+    OCHRE,
+    PLUM,
+    RULE,
+    SKY,
+    TEAL,
+    VERMILION,
+    money_axis,
+    new_figure,
+    number_axis,
+    percent_axis,
+    styled,
+    svg,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-P = ParamSpec("P")
 Table = Mapping[str, np.ndarray]
 
-INK, MUTED, RULE = "#1c2733", "#5c6875", "#d5dbe1"
-BLUE, VERMILION, TEAL, OCHRE, SKY, PLUM = (
-    "#1f5f99",
-    "#c4501f",
-    "#1b8577",
-    "#d39a1e",
-    "#6fb3dd",
-    "#9a5a8c",
-)
 SERIES = (BLUE, OCHRE, TEAL, PLUM, SKY, VERMILION)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)), (0, (3, 1.5)), (0, (8, 3)))
+FAN_PRICES, FAN_LOSSES, MAP_VENUES = 8, 3, 4
+"""Panels at most in the fan and in the liquidation map: more would not be legible on a page."""
 DUST_USD = 0.01
 """Bad debt up to one cent counts as none: it is rounding, not loss."""
 
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.5,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 0.0,
-    "text.color": INK,
-    "hatch.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
 
-
-def _styled(chart: Callable[P, Markup | None]) -> Callable[P, Markup | None]:
-    """Return the chart function drawing in the report's style, matplotlib's settings untouched."""
-
-    @functools.wraps(chart)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Markup | None:
-        import matplotlib as mpl
-
-        with mpl.rc_context(_STYLE):
-            return chart(*args, **kwargs)
-
-    return styled
-
-
-@_styled
+@styled
 def loss_distribution(loss: np.ndarray, marks: Sequence[tuple[str, float]]) -> Markup | None:
     """Return the distribution of bad debt: the mass at zero, then the positive losses.
 
@@ -94,13 +60,13 @@ def loss_distribution(loss: np.ndarray, marks: Sequence[tuple[str, float]]) -> M
     if positive.size == 0:
         return None
     zero = 1 - positive.size / loss.size
-    drawn = [(name, value) for name, value in marks if value > DUST_USD]
-    figure = _figure(9.0, 4.3)
+    drawn = [(name, value) for name, value in marks if DUST_USD < value < np.inf]
+    figure = new_figure(9.0, 4.3)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 9), height_ratios=(1.15, 1))
     _zero_bar(figure.add_subplot(grid[:, 0]), zero)
     histogram = figure.add_subplot(grid[0, 1])
     exceedance = figure.add_subplot(grid[1, 1], sharex=histogram)
-    low, high = _log_limits(positive)
+    low, high = _log_limits(positive, [value for _, value in drawn])
     bins = np.geomspace(low, high, 49)
     histogram.hist(
         positive,
@@ -113,7 +79,7 @@ def loss_distribution(loss: np.ndarray, marks: Sequence[tuple[str, float]]) -> M
     )
     histogram.set_title("Scenarios with bad debt", pad=26)
     histogram.set_ylabel("share of all scenarios")
-    _percent_axis(histogram, "y")
+    percent_axis(histogram, "y")
     histogram.tick_params(labelbottom=False)
     # Rank k from the top is exceeded in k of n scenarios; some hundred points draw the curve.
     keep = np.unique(np.geomspace(1, positive.size, 300).astype(int))
@@ -121,65 +87,66 @@ def loss_distribution(loss: np.ndarray, marks: Sequence[tuple[str, float]]) -> M
     exceedance.set(xscale="log", yscale="log", xlim=(low, high))
     exceedance.set_xlabel("bad debt, USD")
     exceedance.set_ylabel("share above")
-    _percent_axis(exceedance, "y")
-    _money_axis(exceedance, "x")
+    percent_axis(exceedance, "y")
+    money_axis(exceedance, "x")
     _draw_marks(histogram, exceedance, drawn)
     description = (
         f"Histogram of bad debt: {fmt.percent(zero)} of scenarios have none; the positive ones run "
         f"from {fmt.amount(positive[0])} to {fmt.amount(positive[-1])}. "
         + "; ".join(f"{name} {fmt.amount(value)}" for name, value in marks)
     )
-    return _svg(figure, "loss", description)
+    return svg(figure, "loss", description)
 
 
-@_styled
+@styled
 def fan(table: Table) -> Markup | None:
-    """Return small multiples of price and loss quantiles over time, at most six of each.
+    """Return small multiples over time: quantiles of at most eight prices and three losses.
 
     Args:
         table: `path_quantiles`, rows of (quantity, time) with q05 to q95 and mean.
     """
     names = [str(name) for name in dict.fromkeys(table["quantity"])]
-    prices = [name for name in names if name.startswith("price.")][:6]
-    others = [name for name in names if not name.startswith("price.")][:3]
-    shown = prices + others
-    if not shown:
+    prices = [name for name in names if name.startswith("price.")][:FAN_PRICES]
+    others = [name for name in names if not name.startswith("price.")][:FAN_LOSSES]
+    if not names:
         return None
-    across = 3
-    rows = math.ceil(len(prices) / across) + math.ceil(len(others) / across)
-    figure = _figure(9.0, 2.15 * rows + 0.35)
-    places = [*range(len(prices))]
-    start = across * math.ceil(len(prices) / across)
-    places += [start + index for index in range(len(others))]
-    for place, name in zip(places, shown, strict=True):
-        axes = figure.add_subplot(rows, across, place + 1)
-        _fan_panel(axes, name, table)
+    across = 4 if len(prices) in (4, 7, 8) else 3
+    rows = math.ceil(len(prices) / across)
+    figure = new_figure(9.0, 2.0 * (rows + bool(others)) + 0.35)
+    grid = figure.add_gridspec(rows + bool(others), 12)
+    for index, name in enumerate(prices):
+        left = index % across * (12 // across)
+        place = grid[index // across, left : left + 12 // across]
+        _fan_panel(figure.add_subplot(place), name, table)
+    for index, name in enumerate(others):
+        wide = 12 // len(others)
+        _fan_panel(figure.add_subplot(grid[rows, index * wide : (index + 1) * wide]), name, table)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    described = fmt.join_names([name.removeprefix("price.") for name in shown], 9)
-    return _svg(figure, "fan", f"Quantiles over time (5, 25, 50, 75, 95 %) of {described}.")
+    described = fmt.join_names([name.removeprefix("price.") for name in prices + others], 11)
+    return svg(figure, "fan", f"Quantiles over time (5, 25, 50, 75, 95 %) of {described}.")
 
 
-@_styled
+@styled
 def liquidation_map(table: Table) -> Markup | None:
     """Return debt liquidatable against an immediate price move, one panel a venue (at most four).
 
     Args:
         table: `liquidation_map`; the asset `all` is the joint move and drawn heaviest.
     """
-    venues = [str(venue) for venue in dict.fromkeys(table["venue"])][:4]
+    venues = [str(venue) for venue in dict.fromkeys(table["venue"])][:MAP_VENUES]
     if not venues:
         return None
     across = min(len(venues), 2)
     rows = math.ceil(len(venues) / across)
-    figure = _figure(9.0, 3.1 * rows)
+    figure = new_figure(9.0, 3.1 * rows)
     for index, venue in enumerate(venues):
         axes = figure.add_subplot(rows, across, index + 1)
         _map_panel(axes, venue, table)
         if index >= len(venues) - across:
             axes.set_xlabel("immediate price change")
     described = fmt.join_names(venues)
-    return _svg(
+    return svg(
         figure,
         "map",
         f"Debt liquidatable against an immediate price change on {described}; figures for the "
@@ -187,7 +154,7 @@ def liquidation_map(table: Table) -> Markup | None:
     )
 
 
-@_styled
+@styled
 def loss_bearers(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Return mean bad debt by bearer, stacked, one bar a venue.
 
@@ -195,11 +162,12 @@ def loss_bearers(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
         rows: dicts with `venue`, `bearer`, `mean_usd`.
     """
     venues = list(dict.fromkeys(row["venue"] for row in rows))
-    bearers = list(dict.fromkeys(row["bearer"] for row in rows))
+    paid = [row["bearer"] for row in rows if fmt.as_float(row["mean_usd"]) > 0]
+    bearers = list(dict.fromkeys(paid))
     mean = {(row["venue"], row["bearer"]): max(fmt.as_float(row["mean_usd"]), 0) for row in rows}
-    if not rows or not sum(np.nan_to_num(list(mean.values()))) > 0:
+    if not bearers:
         return None
-    figure = _figure(9.0, 0.75 + 0.42 * len(venues))
+    figure = new_figure(9.0, 0.75 + 0.42 * len(venues))
     axes = figure.add_subplot()
     left = np.zeros(len(venues))
     for index, bearer in enumerate(bearers):
@@ -212,22 +180,22 @@ def loss_bearers(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
             label=bearer,
             color=SERIES[index % len(SERIES)],
             edgecolor="white",
-            hatch=("", "////", "....", "xxxx")[index % 4],
+            hatch=("", "//", "xx", "--")[index % 4],
         )
         left += width
     axes.set_yticks(range(len(venues)), venues)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("mean bad debt, USD")
-    _money_axis(axes, "x")
-    figure.legend(loc="outside upper left", ncols=4)
+    money_axis(axes, "x")
+    figure.legend(loc="outside upper left", ncols=4 if len(bearers) <= 4 else 3)
     parts = [
         f"{row['bearer']} on {row['venue']} {fmt.amount(row['mean_usd'])}" for row in rows[:12]
     ]
-    return _svg(figure, "bearers", f"Mean bad debt by bearer: {'; '.join(parts)}.")
+    return svg(figure, "bearers", f"Mean bad debt by bearer: {'; '.join(parts)}.")
 
 
-@_styled
+@styled
 def tornado(rows: Sequence[Mapping[str, Any]], measure: str) -> Markup | None:
     """Return the change of a measure for +1 % of each parameter, largest first, with error bars.
 
@@ -239,36 +207,36 @@ def tornado(rows: Sequence[Mapping[str, Any]], measure: str) -> Markup | None:
         rows: sensitivities of one measure; those with value 0 have no relative change, not drawn.
         measure: name of the measure, for labels.
     """
-    drawn = [row for row in rows if math.isfinite(effect(row)) and fmt.as_float(row["value"]) != 0]
-    drawn = sorted(drawn, key=lambda row: -abs(effect(row)))[:15]
+    drawn = [
+        row for row in rows if math.isfinite(fmt.effect(row)) and fmt.as_float(row["value"]) != 0
+    ]
+    drawn = sorted(drawn, key=lambda row: -abs(fmt.effect(row)))[:15]
     if not drawn:
         return None
-    figure = _figure(9.0, 1.05 + 0.31 * len(drawn))
+    figure = new_figure(9.0, 1.05 + 0.31 * len(drawn))
     axes = figure.add_subplot()
     for place, row in enumerate(drawn):
         _tornado_bar(axes, place, row)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(drawn)), [str(row["parameter"]) for row in drawn])
     axes.set_ylim(len(drawn) - 0.4, -0.6)
-    axes.margins(x=0.12)
+    axes.margins(x=0.05)
+    if any(doubtful(row) or row.get("agrees") is None for row in drawn):
+        left, right = axes.get_xlim()
+        axes.set_xlim(left, right + 0.17 * (right - left))  # room for the words behind the bars
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"change of mean {fmt.label(measure).lower()} for +1 % of the parameter")
-    (_money_axis if measure.endswith("_usd") else _number_axis)(axes, "x")
+    (money_axis if measure.endswith("_usd") else number_axis)(axes, "x")
     parts = [
-        f"{row['parameter']} {fmt.quantity(measure, effect(row))}"
+        f"{row['parameter']} {fmt.quantity(measure, fmt.effect(row))}"
         + (" (fails its bump check)" if doubtful(row) else "")
         for row in drawn
     ]
-    return _svg(
+    return svg(
         figure,
         f"tornado-{measure}",
         f"Change of {fmt.label(measure).lower()} for +1 % of each parameter: {'; '.join(parts)}.",
     )
-
-
-def effect(row: Mapping[str, Any], key: str = "derivative") -> float:
-    """Return what +1 % of the parameter does to the measure, by `key` of the row."""
-    return fmt.as_float(row.get(key)) * abs(fmt.as_float(row.get("value"))) * 0.01
 
 
 def doubtful(row: Mapping[str, Any]) -> bool:
@@ -294,26 +262,27 @@ def _zero_bar(axes: "Axes", zero: float) -> None:
     axes.set_title("No bad debt", pad=26)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
-    _percent_axis(axes, "y")
+    percent_axis(axes, "y")
 
 
 def _draw_marks(top: "Axes", bottom: "Axes", marks: Sequence[tuple[str, float]]) -> None:
-    """Draw tail measures through both panels: VaR dashed, ES solid, names above in two rows."""
-    for index, (name, value) in enumerate(marks):
-        shortfall = name.startswith("ES")
-        color = VERMILION if shortfall else INK
+    """Draw tail measures through both panels: VaR dashed, ES solid, names above.
+
+    A name goes to the lowest row in which it stays clear of its left neighbour.
+    """
+    low, high = np.log(top.get_xlim())
+    ends: list[float] = []
+    for name, value in sorted(marks, key=lambda mark: mark[1]):
+        color, dash = (VERMILION, "-") if name.startswith("ES") else (INK, "--")
         for axes in (top, bottom):
-            axes.axvline(value, color=color, linewidth=1.1, linestyle="-" if shortfall else "--")
-        top.text(
-            value,
-            1.03 + 0.09 * (index % 2),
-            name,
-            transform=top.get_xaxis_transform(),
-            color=color,
-            ha="center",
-            va="bottom",
-            fontsize=8.5,
-        )
+            axes.axvline(value, color=color, linewidth=1.1, linestyle=dash)
+        position = (math.log(value) - low) / (high - low)
+        free = [row for row, end in enumerate(ends) if position - 0.045 > end]
+        row = free[0] if free else len(ends)
+        ends[row : row + 1] = [position + 0.045]
+        height = 1.03 + 0.1 * row
+        place = top.get_xaxis_transform()
+        top.text(value, height, name, transform=place, color=color, ha="center", fontsize=8.5)
 
 
 def _fan_panel(axes: "Axes", name: str, table: Table) -> None:
@@ -325,16 +294,16 @@ def _fan_panel(axes: "Axes", name: str, table: Table) -> None:
     price = name.startswith("price.")
     color = BLUE if price else VERMILION
     low, high = table["q05"][rows], table["q95"][rows]
-    axes.fill_between(time, low, high, color=color, alpha=0.16, linewidth=0, label="5–95 %")
+    axes.fill_between(time, low, high, color=color, alpha=0.16, linewidth=0, label="5 to 95 %")
     inner = table["q25"][rows], table["q75"][rows]
-    axes.fill_between(time, *inner, color=color, alpha=0.32, linewidth=0, label="25–75 %")
+    axes.fill_between(time, *inner, color=color, alpha=0.32, linewidth=0, label="25 to 75 %")
     axes.plot(time, table["q50"][rows], color=color, linewidth=1.5, label="median")
     axes.plot(time, table["mean"][rows], color=INK, linewidth=1.0, linestyle="--", label="mean")
     title = name.removeprefix("price.") if price else fmt.label(name)
     axes.set_title(f"{title}, {'USD' if price or name.endswith('_usd') else ''}".rstrip(", "))
     axes.set_xlabel(unit)
     axes.set_xlim(float(np.min(time)), float(np.max(time)))
-    _money_axis(axes, "y")
+    money_axis(axes, "y")
 
 
 def _map_panel(axes: "Axes", venue: str, table: Table) -> None:
@@ -364,15 +333,15 @@ def _map_panel(axes: "Axes", venue: str, table: Table) -> None:
     axes.set_title(f"{venue}: debt liquidatable, USD")
     axes.invert_xaxis()
     axes.set_ylim(bottom=0)
-    _percent_axis(axes, "x")
-    _money_axis(axes, "y")
+    percent_axis(axes, "x")
+    money_axis(axes, "y")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left")
 
 
 def _tornado_bar(axes: "Axes", place: int, row: Mapping[str, Any]) -> None:
     """Draw one parameter: bar, two-standard-error whisker, bump diamond, a word if in doubt."""
-    width = effect(row)
+    width = fmt.effect(row)
     fails = doubtful(row)
     color = "#e3e6ea" if fails else (VERMILION if width > 0 else BLUE)
     axes.barh(
@@ -385,9 +354,12 @@ def _tornado_bar(axes: "Axes", place: int, row: Mapping[str, Any]) -> None:
         edgecolor=MUTED if fails else color,
         linewidth=0.6,
     )
-    spread = np.nan_to_num(abs(effect(row, "standard_error"))) * 2
+    spread = np.nan_to_num(abs(fmt.effect(row, "standard_error"))) * 2
     axes.errorbar(width, place, xerr=spread, color=INK, linewidth=1.0, capsize=2.5)
-    bump, bump_spread = effect(row, "bump_derivative"), abs(effect(row, "bump_standard_error")) * 2
+    bump, bump_spread = (
+        fmt.effect(row, "bump_derivative"),
+        abs(fmt.effect(row, "bump_standard_error")) * 2,
+    )
     if math.isfinite(bump):
         axes.errorbar(
             bump,
@@ -414,76 +386,11 @@ def _tornado_bar(axes: "Axes", place: int, row: Mapping[str, Any]) -> None:
         )
 
 
-def _log_limits(positive: np.ndarray) -> tuple[float, float]:
-    """Return limits of a logarithmic axis round the bulk of sorted positive values.
+def _log_limits(positive: np.ndarray, marks: Sequence[float]) -> tuple[float, float]:
+    """Return limits of a logarithmic axis round the bulk of sorted positive values and the marks.
 
-    The lowest half per cent may be dust many decades below; it joins the first bin's edge.
+    The lowest half per cent may be dust many decades below the rest; it is left off.
     """
-    low = float(np.quantile(positive, 0.005))
-    high = float(positive[-1])
-    low = max(min(low, high / 10), high * 1e-8)
-    return low / 1.1, high * 1.1
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """Return an empty figure, sizes in inches; drawn on without pyplot and its global state."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _tick(value: float) -> str:
-    """Return an axis number with its scale in words and no idle zeros: 1 k, 2.5 M, 3 bn."""
-    number, space, scale = fmt.amount(value, unit="").partition(" ")
-    if "." in number and "e" not in number:
-        number = number.rstrip("0").rstrip(".")
-    return f"{number}{space}{scale}"
-
-
-def _money_axis(axes: "Axes", which: str) -> None:
-    """Write one axis' numbers as 1 k, 2 M, 3 bn."""
-    _format_axis(axes, which, _tick)
-
-
-def _number_axis(axes: "Axes", which: str) -> None:
-    """Write one axis' numbers plainly."""
-    _format_axis(axes, which, fmt.significant)
-
-
-def _percent_axis(axes: "Axes", which: str) -> None:
-    """Write one axis' fractions as percentages."""
-    _format_axis(axes, which, lambda value: f"{value * 100:.4g} %".replace("-", fmt.MINUS))
-
-
-def _format_axis(axes: "Axes", which: str, text: Any) -> None:
-    """Set the tick format of the x or y axis; minor ticks of log axes stay unlabelled."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _svg(figure: "Figure", name: str, description: str) -> Markup:
-    """Return the figure as an SVG element with a description for screen readers.
-
-    Ids are stripped from groups and salted elsewhere: several charts share one page, and equal
-    inputs must give equal bytes.
-    """
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
-    return Markup(text)
+    high = max(float(positive[-1]), *marks, 0.0)
+    low = max(min(float(np.quantile(positive, 0.005)), high / 10), high * 1e-8)
+    return min(low, *marks, high) / 1.1, high * 1.1

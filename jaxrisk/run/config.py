@@ -50,50 +50,60 @@ def _known_preset(value: str, info: ValidationInfo) -> str:
 class RunSection(Section):
     """[run]: how many scenarios, how long, and on what."""
 
-    scenarios: Count = Field(20_000, description="number of scenarios")
-    steps: Count = Field(48, description="steps of a scenario")
-    step_hours: Positive = Field(1.0, description="length of a step, hours")
-    seed: Seed = Field(1, description="seed of the scenarios")
-    precision: Literal["float64", "float32"] = Field("float64", description="number format")
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to compute")
-    confidences: tuple[Confidence, ...] = Field(
-        (0.95, 0.99), min_length=1, description="levels of value at risk, expected shortfall"
-    )
-    rounds: Count = Field(3, description="most liquidation rounds within a step")
-    output: Path | None = Field(
-        None, description="run directory, relative to the working folder; default runs/<config>"
-    )
+    scenarios: Count = 20_000
+    """Number of scenarios."""
+    steps: Count = 48
+    """Steps of a scenario."""
+    step_hours: Positive = 1.0
+    """Length of a step, hours."""
+    seed: Seed = 1
+    """Seed of the scenarios."""
+    precision: Literal["float64", "float32"] = "float64"
+    """Number format."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to compute."""
+    confidences: tuple[Confidence, ...] = Field(default=(0.95, 0.99), min_length=1)
+    """Levels of value at risk, expected shortfall."""
+    rounds: Count = 3
+    """Most liquidation rounds within a step."""
+    output: Path | None = None
+    """Run directory, relative to the working folder; default runs/<config>."""
 
 
 class KeeperSection(Section):
     """[keeper]: who liquidates and when it pays."""
 
-    cost_usd: NonNegative = Field(30.0, description="cost of one liquidation, USD")
-    minimum_return: Real = Field(0.0, description="profit wanted, fraction of the debt repaid")
-    policy: Literal["best_pair", "pro_rata"] = Field(
-        "best_pair", description="which collateral and debt the keeper takes"
-    )
+    cost_usd: NonNegative = 30.0
+    """Cost of one liquidation, USD."""
+    minimum_return: Real = 0.0
+    """Profit wanted, fraction of the debt repaid."""
+    policy: Literal["best_pair", "pro_rata"] = "best_pair"
+    """Which collateral and debt the keeper takes."""
 
 
 class VenueAssetSection(Section):
     """[venues.NAME.assets.ASSET]: parameters that replace the preset's."""
 
-    loan_to_value: FractionOrZero | None = Field(None, description="most debt per collateral")
-    liquidation_threshold: Fraction | None = Field(
-        None, description="weight of the collateral in the health factor"
-    )
-    liquidation_bonus: Bonus | None = Field(
-        None, description="collateral the liquidator gets beyond the debt repaid: 0.05 for 5 %"
-    )
-    reserve_factor: FractionOrZero | None = Field(None, description="share of interest kept")
-    protocol_fee: FractionOrZero | None = Field(None, description="share of the bonus kept")
-    optimal_utilisation: FractionInside | None = Field(None, description="kink of the rate curve")
-    base_rate: Rate | None = Field(None, description="borrow rate at zero utilisation")
-    slope1: Rate | None = Field(None, description="rate added up to the kink")
-    slope2: Rate | None = Field(None, description="rate added from the kink to full utilisation")
-    available_liquidity: NonNegative | None = Field(
-        None, description="amount not lent out, token units"
-    )
+    loan_to_value: FractionOrZero | None = None
+    """Most debt per collateral."""
+    liquidation_threshold: Fraction | None = None
+    """Weight of the collateral in the health factor."""
+    liquidation_bonus: Bonus | None = None
+    """Collateral the liquidator gets beyond the debt repaid: 0.05 for 5 %."""
+    reserve_factor: FractionOrZero | None = None
+    """Share of interest kept."""
+    protocol_fee: FractionOrZero | None = None
+    """Share of the bonus kept."""
+    optimal_utilisation: FractionInside | None = None
+    """Kink of the rate curve."""
+    base_rate: Rate | None = None
+    """Borrow rate at zero utilisation."""
+    slope1: Rate | None = None
+    """Rate added up to the kink."""
+    slope2: Rate | None = None
+    """Rate added from the kink to full utilisation."""
+    available_liquidity: NonNegative | None = None
+    """Amount not lent out, token units."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -107,22 +117,26 @@ class VenueAssetSection(Section):
 class VenueSection(Section):
     """[venues.NAME]: a preset and what this configuration changes in it."""
 
-    preset: Annotated[str, AfterValidator(_known_preset)] = Field(description="rules to use")
-    deployment: str | None = Field(None, description="parameter set of the preset")
-    oracle: Literal["spot", "exchange_rate", "delayed"] = Field(
-        "spot", description="price the venue sees; exchange_rate ignores the basis of a peg"
-    )
-    oracle_delay_hours: Positive | None = Field(None, description="delay of oracle = delayed")
-    insurance_usd: NonNegative = Field(0.0, description="insurance capacity, USD")
-    reserve_usd: NonNegative = Field(0.0, description="reserve that pays before insurance, USD")
-    collateral: str | None = Field(None, description="collateral of an isolated market")
-    loan: str | None = Field(None, description="loan asset of an isolated market")
-    liquidation_loan_to_value: FractionInside | None = Field(
-        None, description="loan to value at which an isolated market liquidates"
-    )
-    assets: dict[str, VenueAssetSection] = Field(
-        default_factory=dict, description="parameters that replace the preset's, by asset"
-    )
+    preset: Annotated[str, AfterValidator(_known_preset)]
+    """Rules to use."""
+    deployment: str | None = None
+    """Parameter set of the preset."""
+    oracle: Literal["spot", "exchange_rate", "delayed"] = "spot"
+    """Price the venue sees; exchange_rate ignores the basis of a peg."""
+    oracle_delay_hours: Positive | None = None
+    """Delay of oracle = delayed."""
+    insurance_usd: NonNegative = 0.0
+    """Insurance capacity, USD."""
+    reserve_usd: NonNegative = 0.0
+    """Reserve that pays before insurance, USD."""
+    collateral: str | None = None
+    """Collateral of an isolated market."""
+    loan: str | None = None
+    """Loan asset of an isolated market."""
+    liquidation_loan_to_value: FractionInside | None = None
+    """Loan to value at which an isolated market liquidates."""
+    assets: dict[str, VenueAssetSection] = Field(default_factory=dict)
+    """Parameters that replace the preset's, by asset."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -141,41 +155,41 @@ class VenueSection(Section):
 class SensitivitySection(Section):
     """[sensitivities]: which derivatives to estimate."""
 
-    measures: tuple[Measure, ...] = Field(
-        ("bad_debt_usd",), description="quantities to differentiate"
+    measures: tuple[Measure, ...] = ("bad_debt_usd",)
+    """Quantities to differentiate."""
+    parameters: tuple[Parameter, ...] = (
+        "liquidation_threshold",
+        "liquidation_bonus",
+        "volatility",
+        "correlation",
+        "depth",
+        "insurance",
     )
-    parameters: tuple[Parameter, ...] = Field(
-        (
-            "liquidation_threshold",
-            "liquidation_bonus",
-            "volatility",
-            "correlation",
-            "depth",
-            "insurance",
-        ),
-        description="with respect to what",
-    )
-    scenarios: Count = Field(4096, description="scenarios of an estimate")
-    gate_width: FractionInside = Field(
-        0.02, description="width of the smoothed trigger, in health factor"
-    )
-    bump: FractionInside = Field(0.02, description="relative size of the referee's bump")
+    """With respect to what."""
+    scenarios: Count = 4096
+    """Scenarios of an estimate."""
+    gate_width: FractionInside = 0.02
+    """Width of the smoothed trigger, in health factor."""
+    bump: FractionInside = 0.02
+    """Relative size of the referee's bump."""
 
 
 class ReportSection(Section):
     """[report]: what the report shows."""
 
-    top_accounts: Count = Field(20, description="accounts listed")
-    fan_scenarios: Count = Field(1024, description="scenarios behind the fan of paths")
-    bad_debt_threshold_usd: Positive = Field(
-        1e6, description="bad debt whose probability of being exceeded is reported, USD"
-    )
+    top_accounts: Count = 20
+    """Accounts listed."""
+    fan_scenarios: Count = 1024
+    """Scenarios behind the fan of paths."""
+    bad_debt_threshold_usd: Positive = 1e6
+    """Bad debt whose probability of being exceeded is reported, USD."""
 
 
 class Config(Section):
     """The whole configuration."""
 
-    name: str | None = Field(None, description="title; default the name of the file")
+    name: str | None = None
+    """Title; default the name of the file."""
     run: RunSection = Field(default_factory=RunSection)
     book: BookSection
     market: MarketSection

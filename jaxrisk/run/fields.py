@@ -29,7 +29,7 @@ Problem = tuple[Location, str]
 class Section(BaseModel):
     """A table of the configuration: unknown keys are refused and values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
@@ -72,7 +72,9 @@ class Range:
         """Return `value` unchanged, or raise with the range and the likely meaning."""
         if value in self:
             return value
-        guesses = (value / divisor - offset for divisor, offset in self.slips)
+        # A slip makes the number too large: nobody writes 1 for 1 %.
+        slips = self.slips if value > 1 else ()
+        guesses = (value / divisor - offset for divisor, offset in slips)
         guess = next((f"; did you mean {g:.6g}?" for g in guesses if g in self), "")
         raise PydanticCustomError("range", "{text}", {"text": f"expected {self}{guess}"})
 

@@ -13,6 +13,8 @@ MINUS = "\u2212"
 
 _SCALES = ((1e12, "tn"), (1e9, "bn"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 _LABELS = {
     "bad_debt_usd": "Bad debt",
     "liquidated_usd": "Debt liquidated",
@@ -22,7 +24,7 @@ _LABELS = {
     "protocol_fee_usd": "Protocol fees",
     "any_bad_debt": "Any bad debt",
     "bad_debt_above_threshold": "Bad debt above threshold",
-    "unconverged": "Cascade stopped at its bound",
+    "unconverged": "Cascade not settled",
 }
 
 
@@ -93,18 +95,36 @@ def amount(value: Any, unit: str = "USD") -> str:
     return _joined(_signed(text), suffix, unit)
 
 
+def round_amount(value: Any, unit: str = "USD") -> str:
+    """Return a round value (a threshold, an axis tick) with its scale in words, no idle zeros.
+
+    >>> round_amount(1e6), round_amount(2500.0, ""), round_amount(0.9985, "")
+    ('1 M USD', '2.5 k', '0.9985')
+    """
+    number = as_float(value)
+    if not math.isfinite(number):
+        return ratio(number)
+    scale, suffix = _scale(number)
+    return _joined(_signed(f"{number / scale:.6g}"), suffix, unit)
+
+
 def amount_with_error(value: Any, error: Any, unit: str = "USD") -> str:
     """Return value ± standard error on one scale, as many decimals as the error deserves.
 
     >>> amount_with_error(1234567.0, 41234.0)
     '1.235 ± 0.041 M USD'
+    >>> amount_with_error(-3.14e-6, 2e-7, "")
+    '(−3.14 ± 0.20)·10⁻⁶'
     """
     number, deviation = as_float(value), as_float(error)
     if not math.isfinite(number):
         return ratio(number)
     if not math.isfinite(deviation):
         return f"{amount(number, unit)} (± {NOT_AVAILABLE})"
-    scale, suffix = _scale(max(abs(number), abs(deviation)))
+    largest = max(abs(number), abs(deviation))
+    if 0 < largest < 0.01:
+        return _joined(_scientific(number, deviation, largest), unit)
+    scale, suffix = _scale(largest)
     decimals = _error_decimals(deviation / scale, number / scale)
     body = f"{number / scale:.{decimals}f} ± {deviation / scale:.{decimals}f}"
     return _joined(_signed(body), suffix, unit)
@@ -180,6 +200,11 @@ def level_name(confidence: str) -> str:
     return f"{float(confidence) * 100:.4g} %"
 
 
+def effect(row: Mapping[str, Any], key: str = "derivative") -> float:
+    """Return what +1 % of a parameter's size does to a measure, by `key` of a sensitivity row."""
+    return as_float(row.get(key)) * abs(as_float(row.get("value"))) * 0.01
+
+
 def headline(summary: Mapping[str, Any]) -> str:
     """Return the run's result in one or two sentences, with ± one standard error.
 
@@ -242,6 +267,15 @@ def _error_decimals(deviation: float, number: float) -> int:
     if deviation <= 0:
         return min(2, _decimals(number))
     return min(4, max(0, 1 - math.floor(math.log10(deviation))))
+
+
+def _scientific(number: float, deviation: float, largest: float) -> str:
+    """Return a small value ± error with one power of ten behind both."""
+    exponent = math.floor(math.log10(largest))
+    scale = 10.0**exponent
+    decimals = _error_decimals(deviation / scale, number / scale)
+    body = _signed(f"{number / scale:.{decimals}f} ± {deviation / scale:.{decimals}f}")
+    return f"({body})·10" + str(exponent).translate(_SUPERSCRIPT)
 
 
 def _signed(text: str) -> str:

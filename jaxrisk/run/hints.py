@@ -12,7 +12,9 @@ _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+),\d+")
 def closest(name: str, options: Iterable[str]) -> str | None:
     """Return the option most like `name`, ignoring case, or None where none is near."""
     folded = {option.casefold(): option for option in options}
-    match = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    # Swapped letters are the commonest slip, and difflib counts them as two errors.
+    swapped = [option for option in folded if sorted(option) == sorted(name.casefold())]
+    match = swapped or difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return folded[match[0]] if match else None
 
 
@@ -35,16 +37,21 @@ def parse_number(text: str) -> float:
     text = text.strip()
     if not text:
         raise ValueError("empty; expected a number")
-    if _GROUPED.fullmatch(text):
-        plain = re.sub(r"[,'_\s]", "", text)
-        raise ValueError(f'"{text}" is not a number (thousands separator?). Use {plain}.')
-    if _DECIMAL_COMMA.fullmatch(text):
-        plain = text.replace(".", "").replace(",", ".")
-        raise ValueError(f'"{text}" is not a number (decimal comma?). Use {plain}.')
     try:
-        value = float(text)
+        # float() would read the underscores of a Python literal; here they are separators.
+        value = float(text.replace("_", "?"))
     except ValueError:
-        raise ValueError(f'"{text}" is not a number') from None
+        raise ValueError(_not_a_number(text)) from None
     if not math.isfinite(value):
         raise ValueError(f'"{text}" is not a finite number; give the value or drop the row')
     return value
+
+
+def _not_a_number(text: str) -> str:
+    if _GROUPED.fullmatch(text):
+        plain = re.sub(r"[,'_\s]", "", text)
+        return f'"{text}" is not a number (thousands separator?). Use {plain}.'
+    if _DECIMAL_COMMA.fullmatch(text):
+        plain = text.replace(".", "").replace(",", ".")
+        return f'"{text}" is not a number (decimal comma?). Use {plain}.'
+    return f'"{text}" is not a number'

@@ -16,7 +16,8 @@ from jaxrisk.run.config import Config
 from jaxrisk.run.fields import Location
 from jaxrisk.run.hints import closest, expected_one_of
 
-Where = Callable[[Location], str]
+Where = Callable[[Location], tuple[int, str]]
+"""Line of a location, 0 where it has none, and how it is printed."""
 
 _ABSENT = object()
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -56,8 +57,8 @@ def load_config(
         config = Config.model_validate(document, context=context)
     except ValidationError as error:
         where = _locator(path, lines, overridden)
-        problems = [line for e in error.errors() for line in _render(e, document, where)]
-        raise ConfigError(problems) from None
+        found = [problem for e in error.errors() for problem in _render(e, document, where)]
+        raise ConfigError([text for _, text in sorted(found, key=lambda p: p[0])]) from None
     output = config.run.output or Path("runs") / path.stem
     run = config.run.model_copy(update={"output": output})
     return config.model_copy(update={"name": config.name or path.stem, "run": run})
@@ -180,19 +181,21 @@ def _lookup(document: Any, location: Location) -> Any:
 
 
 def _locator(path: Path, lines: Mapping[Location, int], overridden: set[Location]) -> Where:
-    def where(location: Location) -> str:
+    def where(location: Location) -> tuple[int, str]:
         for depth in range(len(location), 0, -1):
             if location[:depth] in overridden:
-                return "--set"
-            if location[:depth] in lines:
-                return f"{path}:{lines[location[:depth]]}"
-        return str(path)
+                return 0, "--set"
+            if line := lines.get(location[:depth]):
+                return line, f"{path}:{line}"
+        return 0, str(path)
 
     return where
 
 
-def _render(error: ErrorDetails, document: Mapping[str, Any], where: Where) -> Iterator[str]:
-    """Yield the lines that one pydantic error stands for."""
+def _render(
+    error: ErrorDetails, document: Mapping[str, Any], where: Where
+) -> Iterator[tuple[int, str]]:
+    """Yield the problems that one pydantic error stands for, each with its line."""
     if error["type"] == "several":
         problems = error.get("ctx", {})["problems"]
         found = [((*error["loc"], *at), text) for at, text in problems]
@@ -203,7 +206,8 @@ def _render(error: ErrorDetails, document: Mapping[str, Any], where: Where) -> I
         shown = ""
         if error["type"] != "extra_forbidden" and isinstance(value, str | int | float):
             shown = f" = {json.dumps(value, ensure_ascii=False)}"[:_SHOWN_LENGTH]
-        yield f"{where(location)}: {_dotted(location)}{shown}: {text}"
+        line, place = where(location)
+        yield line, f"{place}: {_dotted(location) or 'configuration'}{shown}: {text}"
 
 
 def _message(error: ErrorDetails) -> str:
@@ -213,12 +217,14 @@ def _message(error: ErrorDetails) -> str:
         *parents, key = error["loc"]
         section = _section(parents)
         near = closest(str(key), section.model_fields) if section else None
+        near = near or _elsewhere(str(key))
         return "unknown key" + (f". Did you mean {near}?" if near else "")
     if kind == "missing":
         *parents, key = error["loc"]
         section = _section(parents)
-        description = section.model_fields[str(key)].description if section else None
-        return f"missing; {description or 'this table is needed'}"
+        described = section.model_fields[str(key)].description if section else None
+        text = described or "this table is needed"
+        return f"missing; {text[:1].lower()}{text[1:].rstrip('.')}"
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
         return expected_one_of(str(error["input"]), options)
@@ -236,6 +242,15 @@ _PLAIN = {
     "path_type": "expected a path in quotes",
     "bool_type": "expected true or false",
 }
+
+
+def _elsewhere(key: str) -> str | None:
+    """Return the dotted name of a key that was written under the wrong header."""
+    for name, field in Config.model_fields.items():
+        section = _model(field.annotation)
+        if section and key in section.model_fields:
+            return f"{name}.{key}"
+    return None
 
 
 def _section(location: Sequence[str | int]) -> type[BaseModel] | None:

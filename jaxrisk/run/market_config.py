@@ -36,57 +36,62 @@ _NEEDED: Mapping[str, Sequence[str]] = {
 class HistoryColumns(Section):
     """[market.history_columns]: the names a price table uses."""
 
-    time: str = Field("time", description="UTC time: ISO 8601, timestamp, or epoch s or ms")
-    asset: str = Field("asset", description="asset name; the table is wide where it is absent")
-    price: str = Field("price", description="price of a long table, USD")
-    rename: dict[str, str] = Field(
-        default_factory=dict, description="name in the table = asset of this configuration"
-    )
+    time: str = "time"
+    """UTC time: ISO 8601, timestamp, or epoch s or ms."""
+    asset: str = "asset"
+    """Asset name; the table is wide where it is absent."""
+    price: str = "price"
+    """Price of a long table, USD."""
+    rename: dict[str, str] = Field(default_factory=dict)
+    """Name in the table = asset of this configuration."""
 
 
 class ShockSection(Section):
     """[market.shock]: one stress path, stated by its size and speed."""
 
-    name: str = Field("shock", description="title in the report")
-    falls: dict[str, FractionBelowOne] = Field(
-        min_length=1, description="fall of each asset's price at the trough, fraction"
-    )
-    hours: Positive = Field(description="hours from the start to the trough")
-    recovery: FractionOrZero = Field(0.0, description="share of the fall won back")
-    recovery_hours: Positive = Field(24.0, description="hours from the trough to the recovery")
-    volatility_multiplier: NonNegative = Field(
-        1.0, description="factor on volatility around the path; 0 for the bare path"
-    )
-    basis: dict[str, FractionBelowOne] = Field(
-        default_factory=dict, description="discount of a pegged asset at the trough, fraction"
-    )
+    name: str = "shock"
+    """Title in the report."""
+    falls: dict[str, FractionBelowOne] = Field(min_length=1)
+    """Fall of each asset's price at the trough, fraction."""
+    hours: Positive
+    """Hours from the start to the trough."""
+    recovery: FractionOrZero = 0.0
+    """Share of the fall won back."""
+    recovery_hours: Positive = 24.0
+    """Hours from the trough to the recovery."""
+    volatility_multiplier: NonNegative = 1.0
+    """Factor on volatility around the path; 0 for the bare path."""
+    basis: dict[str, FractionBelowOne] = Field(default_factory=dict)
+    """Discount of a pegged asset at the trough, fraction."""
 
 
 class MarketSection(Section):
     """[market]: how prices move together."""
 
-    model: Model = Field(description="price process")
-    correlation: tuple[tuple[SignedFraction, ...], ...] | None = Field(
-        None,
-        description="matrix in the order of [assets.*]; rows of pegged assets are not read and "
-        "may be left out",
-    )
-    correlation_default: SignedFraction = Field(
-        0.0, description="correlation of every pair where no matrix is given"
-    )
-    repair_correlation: bool = Field(
-        False, strict=True, description="take the nearest valid matrix where this one is not"
-    )
-    jump_intensity: NonNegative | None = Field(None, description="common jumps per year")
-    jump_mean: SignedFraction | None = Field(None, description="mean log jump")
-    jump_volatility: Volatility | None = Field(None, description="standard deviation of log jump")
-    history: InputPath | None = Field(None, description="price table for bootstrap and replay")
-    history_columns: HistoryColumns = Field(
-        default_factory=HistoryColumns, description="column names of the price table"
-    )
-    block_hours: Positive = Field(24.0, description="mean block of the bootstrap, hours")
-    start: UtcTime | None = Field(None, description="first moment of a replay, UTC")
-    shock: ShockSection | None = Field(None, description="the stress path of model = shock")
+    model: Model
+    """Price process."""
+    correlation: tuple[tuple[SignedFraction, ...], ...] | None = None
+    """Matrix in the order of [assets.*]; rows of pegged assets are not read and may be left out."""
+    correlation_default: SignedFraction = 0.0
+    """Correlation of every pair where no matrix is given."""
+    repair_correlation: bool = Field(default=False, strict=True)
+    """Take the nearest valid matrix where this one is not."""
+    jump_intensity: NonNegative | None = None
+    """Common jumps per year."""
+    jump_mean: SignedFraction | None = None
+    """Mean log jump."""
+    jump_volatility: Volatility | None = None
+    """Standard deviation of log jump."""
+    history: InputPath | None = None
+    """Price table for bootstrap and replay."""
+    history_columns: HistoryColumns = Field(default_factory=HistoryColumns)
+    """Column names of the price table."""
+    block_hours: Positive = 24.0
+    """Mean block of the bootstrap, hours."""
+    start: UtcTime | None = None
+    """First moment of a replay, UTC."""
+    shock: ShockSection | None = None
+    """The stress path of model = shock."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -104,17 +109,24 @@ class MarketSection(Section):
 class AssetSection(Section):
     """[assets.NAME]: price, movement and depth of one asset."""
 
-    price: Positive | None = Field(None, description="price, USD")
-    depth_usd: Positive = Field(
-        description="sale, USD, that moves the price by the impact coefficient"
-    )
-    volatility: Volatility | None = Field(None, description="volatility per square-root year")
-    jump_loading: Real = Field(1.0, description="part of the common log jump this asset takes")
-    peg: str | None = Field(None, description="asset whose price this one follows")
-    ratio: Positive | None = Field(None, description="units of the peg one unit is worth")
-    ratio_growth: SignedFraction = Field(0.0, description="growth of the ratio per year")
-    basis_volatility: Volatility = Field(0.0, description="volatility of the log basis")
-    basis_half_life_hours: Positive = Field(24.0, description="half-life of the basis, hours")
+    price: Positive | None = None
+    """Price, USD."""
+    depth_usd: Positive
+    """Sale, USD, that moves the price by the impact coefficient."""
+    volatility: Volatility | None = None
+    """Volatility per square-root year."""
+    jump_loading: Real = 1.0
+    """Part of the common log jump this asset takes."""
+    peg: str | None = None
+    """Asset whose price this one follows."""
+    ratio: Positive | None = None
+    """Units of the peg one unit is worth."""
+    ratio_growth: SignedFraction = 0.0
+    """Growth of the ratio per year."""
+    basis_volatility: Volatility = 0.0
+    """Volatility of the log basis."""
+    basis_half_life_hours: Positive = 24.0
+    """Half-life of the basis, hours."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -125,7 +137,7 @@ class AssetSection(Section):
             problems += [
                 ((key,), "only for a pegged asset; add peg or drop it")
                 for key in ("ratio", "ratio_growth", "basis_volatility", "basis_half_life_hours")
-                if key in self.model_fields_set
+                if getattr(self, key) != type(self).model_fields[key].default
             ]
         else:
             if (self.price is None) == (self.ratio is None):
@@ -141,28 +153,22 @@ class AssetSection(Section):
 class ImpactSection(Section):
     """[impact]: what a forced sale does to the price."""
 
-    kind: Literal["linear", "square_root", "depth_curve"] = Field(
-        "square_root", description="shape of price fall against quantity"
-    )
-    coefficient: FractionBelowOne = Field(
-        0.10, description="price fall of a sale as large as depth_usd, fraction"
-    )
-    permanent_share: FractionOrZero = Field(0.3, description="share of the fall that stays")
-    half_life_hours: Positive = Field(6.0, description="half-life of the rest, hours")
-    depth_volatility_sensitivity: NonNegative = Field(
-        0.5, description="how fast depth shrinks with realised volatility"
-    )
-    depth_flow_sensitivity: NonNegative = Field(
-        0.5, description="how fast depth shrinks with recent forced sales"
-    )
-    bands: tuple[FractionInside, ...] = Field(
-        (0.01, 0.02, 0.05, 0.10), min_length=1, description="price falls of a depth curve, rising"
-    )
-    band_depths: tuple[Positive, ...] = Field(
-        (0.1, 0.2, 0.5, 1.0),
-        min_length=1,
-        description="bids down to each band, multiples of depth_usd, rising",
-    )
+    kind: Literal["linear", "square_root", "depth_curve"] = "square_root"
+    """Shape of price fall against quantity."""
+    coefficient: FractionBelowOne = 0.10
+    """Price fall of a sale as large as depth_usd, fraction."""
+    permanent_share: FractionOrZero = 0.3
+    """Share of the fall that stays."""
+    half_life_hours: Positive = 6.0
+    """Half-life of the rest, hours."""
+    depth_volatility_sensitivity: NonNegative = 0.5
+    """How fast depth shrinks with realised volatility."""
+    depth_flow_sensitivity: NonNegative = 0.5
+    """How fast depth shrinks with recent forced sales."""
+    bands: tuple[FractionInside, ...] = Field(default=(0.01, 0.02, 0.05, 0.10), min_length=1)
+    """Price falls of a depth curve, rising."""
+    band_depths: tuple[Positive, ...] = Field(default=(0.1, 0.2, 0.5, 1.0), min_length=1)
+    """Bids down to each band, multiples of depth_usd, rising."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -6,9 +6,9 @@ A table that is missing or empty costs its section, which then says so in a sent
 
 import importlib.resources
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from jaxrisk.run.store import write_text
 Summary = Mapping[str, Any]
 Tables = Mapping[str, Mapping[str, np.ndarray]]
 Row = dict[str, Any]
+T = TypeVar("T")
 
 CONFIG_LIMIT = 100_000
 """Characters of the configuration that are reprinted."""
@@ -83,14 +84,14 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "tiles": _tiles(summary),
         "measures": _measures(summary),
         "distribution": _distribution(summary, tables),
-        "fan": charts.fan(tables["path_quantiles"]) if "path_quantiles" in tables else None,
+        "fan": _fan(tables),
         "map": _map(tables),
         "bearers": _bearers(summary),
         "accounts": _accounts(tables, top_accounts),
         "sensitivities": _sensitivities(summary, tables),
         "solvency": _solvency(summary),
         "assumptions": list(summary.get("assumptions", ())),
-        "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(summary, tables)],
+        "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(tables)],
         "seconds": {key: fmt.duration(value) for key, value in run.get("seconds", {}).items()},
         "files": {f"{name}.parquet": meaning for name, meaning in TABLES.items()},
         "config_text": reprint,
@@ -104,7 +105,7 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         threshold = entry.get("threshold_usd")
         title = fmt.label(name)
         if threshold is not None:
-            title = f"Bad debt above {fmt.amount(threshold)}"
+            title = f"Bad debt above {fmt.round_amount(threshold)}"
         chance = fmt.percent(entry.get("mean"), entry.get("standard_error", math.nan))
         tiles.append((title, chance, "of scenarios"))
     book = summary.get("snapshot", {})
@@ -136,12 +137,7 @@ def _measures(summary: Summary) -> Row:
         figures = []
         for key in keys:
             error = "standard_error" if key == "mean" else f"{key}_standard_error"
-            figures.append(
-                (
-                    fmt.quantity(name, measure.get(key)),
-                    f"± {fmt.quantity(name, measure.get(error))}",
-                )
-            )
+            figures.append((_bare(name, measure.get(key)), f"± {_bare(name, measure.get(error))}"))
         rows.append({"name": fmt.label(name), "figures": figures})
     tails = [(fmt.level_name(level), fmt.tail_name(level)) for level in levels]
     return {"tails": tails, "rows": rows}
@@ -154,9 +150,9 @@ def _distribution(summary: Summary, tables: Tables) -> Row:
     loss = np.asarray(tables["scenarios"]["bad_debt_usd"], dtype=np.float64)
     measure = summary["measures"].get("bad_debt_usd", {})
     marks = [
-        (f"{kind.upper()} {fmt.level_name(level)}", fmt.as_float(measure.get(f"{kind}_{level}")))
+        (f"{title} {fmt.level_name(level)}", fmt.as_float(measure.get(f"{key}_{level}")))
         for level in fmt.confidences(measure)
-        for kind in ("var", "es")
+        for key, title in (("var", "VaR"), ("es", "ES"))
     ]
     zero = int(np.count_nonzero(loss <= charts.DUST_USD))
     share = fmt.percent(zero / loss.size)
@@ -169,6 +165,17 @@ def _distribution(summary: Summary, tables: Tables) -> Row:
     return {"chart": charts.loss_distribution(loss, marks), "sentence": sentence}
 
 
+def _fan(tables: Tables) -> Row:
+    """Return the fan chart and a sentence on quantities beyond those it draws."""
+    table = tables.get("path_quantiles")
+    if table is None:
+        return {"chart": None, "left_off": ""}
+    names = {str(name) for name in table["quantity"]}
+    prices = sum(name.startswith("price.") for name in names)
+    drawn = min(prices, charts.FAN_PRICES) + min(len(names) - prices, charts.FAN_LOSSES)
+    return {"chart": charts.fan(table), "left_off": _left_off(len(names) - drawn, "path_quantiles")}
+
+
 def _map(tables: Tables) -> Row | None:
     """Return the liquidation map and its figures for joint falls, summed over venues."""
     table = tables.get("liquidation_map")
@@ -177,14 +184,19 @@ def _map(tables: Tables) -> Row | None:
     joint = table["asset"] == "all"
     change = table["price_change_frac"]
     falls: list[Row] = []
-    for fall in FALLS:
-        rows = joint & np.isclose(change, -fall, rtol=0, atol=1e-6)
-        if not rows.any():
-            continue
+    grid = np.unique(change[joint & (change < 0)])
+    nearest = _ordered(grid[np.argmin(np.abs(grid + fall))] for fall in FALLS if grid.size)
+    for move in nearest:
+        rows = joint & (change == move)
         names = ("liquidatable_debt_usd", "liquidatable_collateral_usd", "bad_debt_usd")
-        sums = [fmt.amount(np.sum(table[name][rows])) for name in names]
-        falls.append({"fall": f"{fmt.MINUS}{fall * 100:.0f} %", "figures": sums})
-    return {"chart": charts.liquidation_map(table), "falls": falls}
+        sums = [fmt.amount(np.sum(table[name][rows]), "") for name in names]
+        falls.append({"fall": f"{fmt.MINUS}{-move * 100:.3g} %", "figures": sums})
+    beyond = len(np.unique(table["venue"])) - charts.MAP_VENUES
+    return {
+        "chart": charts.liquidation_map(table),
+        "falls": falls,
+        "left_off": _left_off(beyond, "liquidation_map"),
+    }
 
 
 def _bearers(summary: Summary) -> Row:
@@ -196,9 +208,9 @@ def _bearers(summary: Summary) -> Row:
         {
             "venue": row["venue"],
             "bearer": row["bearer"],
-            "mean": fmt.amount_with_error(mean, row.get("standard_error_usd")),
+            "mean": fmt.amount_with_error(mean, row.get("standard_error_usd"), ""),
             "share": fmt.percent(mean / total) if total > 0 else fmt.NOT_AVAILABLE,
-            "shortfall": fmt.amount(row.get("es_usd")),
+            "shortfall": fmt.amount(row.get("es_usd"), ""),
         }
         for row, mean in zip(bearers, means, strict=True)
     ]
@@ -223,27 +235,29 @@ def _account(table: Mapping[str, np.ndarray], index: int) -> Row:
     """Return one account's row of the report."""
     names = {key: str(table[key][index]) for key in ("account_id", "venue")}
     category = table["category"][index] if "category" in table else None
+    leverage = fmt.as_float(table["leverage"][index])
     missing = np.full(len(table["account_id"]), np.nan)
     return {
         **names,
         "short": _shortened(names["account_id"]),
         "category": "" if category is None or category != category else str(category),
-        "debt": fmt.amount(table["debt_usd"][index]),
+        "debt": fmt.amount(table["debt_usd"][index], ""),
         "loan_to_value": fmt.percent(table["loan_to_value_frac"][index]),
         "health": fmt.ratio(table["health_factor"][index]),
-        "leverage": f"{fmt.ratio(table['leverage'][index], 1)}×",
+        "leverage": f"{fmt.ratio(leverage, 1)}\u00d7" if 0 < leverage < np.inf else "no equity",
         "distance": fmt.percent(table["distance_to_liquidation_frac"][index]),
         "toxic": bool(table["toxic"][index]),
         "probability": fmt.percent(table["liquidation_probability_frac"][index]),
         "expected": fmt.amount_with_error(
             table["expected_bad_debt_usd"][index],
             table.get("expected_bad_debt_standard_error_usd", missing)[index],
+            "",
         ),
     }
 
 
 def _sensitivities(summary: Summary, tables: Tables) -> Row:
-    """Return a tornado for each measure, the table, and how many rows fail their check."""
+    """Return a tornado and a table for each measure, and how many rows fail their check."""
     rows = list(summary.get("sensitivities", ()))
     if not rows and "sensitivities" in tables:
         table = tables["sensitivities"]
@@ -252,30 +266,32 @@ def _sensitivities(summary: Summary, tables: Tables) -> Row:
             dict(zip(keys, values, strict=True))
             for values in zip(*(table[key].tolist() for key in keys), strict=True)
         ]
-    measures = list(dict.fromkeys(str(row["measure"]) for row in rows))
-    tornadoes = [
-        {
-            "name": fmt.label(measure),
-            "chart": charts.tornado([row for row in rows if row["measure"] == measure], measure),
-        }
-        for measure in measures[:3]
-    ]
-    shown = [_sensitivity(row) for row in rows]
-    failed = sum(row["agrees"] is False for row in shown)
-    return {"charts": tornadoes, "rows": shown, "failed": failed}
+    measures = _ordered(str(row["measure"]) for row in rows)
+    groups: list[Row] = []
+    for measure in measures:
+        group = [row for row in rows if row["measure"] == measure]
+        groups.append(
+            {
+                "name": fmt.label(measure),
+                "unit": "USD" if measure.endswith("_usd") else "",
+                "chart": charts.tornado(group, measure),
+                "rows": [_sensitivity(row) for row in group],
+            }
+        )
+    failed = sum(charts.doubtful(row) for row in rows)
+    return {"groups": groups, "failed": failed, "total": len(rows)}
 
 
 def _sensitivity(row: Mapping[str, Any]) -> Row:
     """Return one row of the sensitivity table."""
     measure = str(row["measure"])
     agrees = row.get("agrees")
-    moved = charts.effect(row)
+    moved = fmt.effect(row)
     return {
-        "measure": fmt.label(measure),
         "parameter": row["parameter"],
         "value": fmt.significant(row.get("value")),
         "derivative": fmt.amount_with_error(row.get("derivative"), row.get("standard_error"), ""),
-        "effect": fmt.quantity(measure, moved) if moved else fmt.NOT_AVAILABLE,
+        "effect": _bare(measure, moved) if moved else fmt.NOT_AVAILABLE,
         "estimator": row.get("estimator", fmt.NOT_AVAILABLE),
         "bump": fmt.amount_with_error(
             row.get("bump_derivative"), row.get("bump_standard_error"), ""
@@ -306,7 +322,7 @@ def _solvency(summary: Summary) -> Row | None:
             "figures": _balance(entry),
             "ratio": fmt.ratio(entry.get("debt_to_equity")),
             "deltas": [
-                fmt.significant(deltas[name].get(asset)) if asset in deltas[name] else "–"
+                fmt.significant(deltas[name].get(asset)) if asset in deltas[name] else ""
                 for asset in assets
             ],
         }
@@ -320,10 +336,10 @@ def _balance(entry: Mapping[str, Any]) -> list[str]:
     debt, equity = fmt.as_float(entry.get("debt_usd")), fmt.as_float(entry.get("equity_usd"))
     assets = fmt.as_float(entry.get("assets_usd"))
     assets = debt + equity if math.isnan(assets) else assets
-    return [fmt.amount(value) for value in (assets, debt, equity)]
+    return [fmt.amount(value, "") for value in (assets, debt, equity)]
 
 
-def _numerical_checks(summary: Summary, tables: Tables) -> list[str]:
+def _numerical_checks(tables: Tables) -> list[str]:
     """Return what the run itself can say about its numbers."""
     checks = []
     scenarios = tables.get("scenarios", {})
@@ -338,10 +354,17 @@ def _numerical_checks(summary: Summary, tables: Tables) -> list[str]:
             f"The cascade reached its bound of rounds before it settled in "
             f"{fmt.count(open_ended)} of {fmt.count(total)} scenarios ({share})."
         )
-    insolvent = fmt.as_float(summary.get("snapshot", {}).get("insolvent_accounts"))
-    if insolvent > 0:
-        checks.append(f"{fmt.count(insolvent)} accounts owe more than they own before any move.")
     return checks
+
+
+def _left_off(number: int, table: str) -> str:
+    """Return a sentence on panels that a chart has no room for, or nothing."""
+    return f" {number} more in {table}.parquet." if number > 0 else ""
+
+
+def _bare(name: str, value: Any) -> str:
+    """Return a quantity without USD, for tables that name the unit in their heading."""
+    return fmt.amount(value, "") if name.endswith("_usd") else fmt.quantity(name, value)
 
 
 def _shortened(name: str) -> str:
@@ -349,6 +372,6 @@ def _shortened(name: str) -> str:
     return name if len(name) <= 16 else f"{name[:6]}…{name[-4:]}"
 
 
-def _ordered(names: Iterable[str]) -> Sequence[str]:
-    """Return distinct names in order of first appearance."""
-    return list(dict.fromkeys(names))
+def _ordered(values: Iterable[T]) -> list[T]:
+    """Return distinct values in order of first appearance."""
+    return list(dict.fromkeys(values))

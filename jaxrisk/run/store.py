@@ -103,8 +103,9 @@ class RunDirectory:
         """
         (self.path / PARTS).mkdir(exist_ok=True)
         if sums:
+            arrays: Any = {name: np.asarray(value) for name, value in sums.items()}
             with _atomic(self.path / PARTS / f"part-{first_id:010d}.npz") as file:
-                np.savez(file, **{name: np.asarray(value) for name, value in sums.items()})
+                np.savez(file, **arrays)
         arrow = _arrow("scenarios", table)
         metadata = {"first_scenario": str(first_id), "scenario_count": str(arrow.num_rows)}
         arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **metadata})

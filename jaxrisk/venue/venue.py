@@ -19,14 +19,15 @@ from jaxrisk.venue.waterfall import Residual
 class Pool(IntEnum):
     """Rows of a lending venue's balance sheet, in units per debt asset.
 
-    Cash + debt + deficit = supplied + treasury, at every moment.
+    Cash + debt + unsettled + deficit = supplied + treasury, at every moment.
     """
 
-    CASH = 0
-    DEBT = 1
-    DEFICIT = 2
-    SUPPLIED = 3
-    TREASURY = 4
+    CASH = 0  # available liquidity
+    DEBT = 1  # owed by accounts
+    UNSETTLED = 2  # written off, not yet allotted to a bearer
+    DEFICIT = 3  # written off and carried: suppliers are whole on paper
+    SUPPLIED = 4  # claims of suppliers
+    TREASURY = 5  # claims of the protocol
 
 
 @pytree
@@ -70,4 +71,16 @@ def opening_pool(
     """Return the balance sheet of a pool that lends to `accounts` and holds `cash` units."""
     debt = jnp.sum(accounts.debt, axis=1)
     zero = jnp.zeros_like(debt)
-    return jnp.stack([cash, debt, zero, cash + debt, zero])
+    return jnp.stack([cash, debt, zero, zero, cash + debt, zero])
+
+
+def imbalance(pool: Float[Array, "row debt_asset"]) -> Float[Array, " debt_asset"]:
+    """Return assets minus claims of a balance sheet in units: zero to rounding, always."""
+    assets = pool[Pool.CASH] + pool[Pool.DEBT] + pool[Pool.UNSETTLED] + pool[Pool.DEFICIT]
+    return assets - pool[Pool.SUPPLIED] - pool[Pool.TREASURY]
+
+
+def changed_pool(**rows: Float[Array, " debt_asset"]) -> Float[Array, "row debt_asset"]:
+    """Return a change of the balance sheet from the rows that change (lower-case row names)."""
+    zero = jnp.zeros_like(next(iter(rows.values())))
+    return jnp.stack([rows.get(row.name.lower(), zero) for row in Pool])

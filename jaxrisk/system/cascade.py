@@ -1,0 +1,261 @@
+"""One cascade: value, trigger, close, sell, impact, revalue, in bounded rounds.
+
+In a round every venue says which calls would pay for a keeper acting alone. All of them sell into
+the same books, so calls are rationed to what can be sold without a loss (free entry of keepers);
+then they go through, the market falls, and the next round sees new prices.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jaxrisk.market.state import Market
+from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.indexing import select, spread
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.rounds import bounded_rounds
+from jaxrisk.system.book import Tranche, within_reach
+from jaxrisk.system.calls import (
+    Calls,
+    Moved,
+    Standing,
+    go_through,
+    no_calls,
+    stand_still,
+    units_seized,
+    wanted_calls,
+)
+from jaxrisk.system.policy import Prices
+from jaxrisk.system.system import System, VenueState, booked
+from jaxrisk.venue.incentive import fee_table
+from jaxrisk.venue.venue import Venue, changed_pool
+
+Book = tuple[Tranche, ...]
+
+# Less than this share of the wanted calls is not worth a round.
+_SMALLEST_RATION = 1e-3
+
+
+@pytree
+class Wanted:
+    """What keepers would do on one venue in one round.
+
+    Attributes:
+        calls: per tranche.
+        within: per tranche, whether it could be reached at all.
+        units: `(collateral_asset,)` units they would seize.
+        seen: `(asset,)` prices as the venue sees them.
+        capacity: `(category, collateral_asset)` value that can be sold at a profit.
+    """
+
+    calls: tuple[Calls, ...]
+    within: tuple[Bool[Array, ""], ...]
+    units: Float[Array, " collateral_asset"]
+    seen: Float[Array, " asset"]
+    capacity: Float[Array, "category collateral_asset"]
+
+
+def cascade(
+    system: System,
+    books: tuple[Book, ...],
+    market: Market,
+    states: tuple[VenueState, ...],
+    *,
+    rounds: int,
+    width: Float[Array, ""] | None,
+    differentiable: bool,
+) -> tuple[Market, tuple[VenueState, ...], Float[Array, ""], Bool[Array, ""]]:
+    """Return market and venues after the cascade, the rounds played, and whether it was cut off."""
+
+    def one_round(carry: tuple) -> tuple[tuple, Bool[Array, ""]]:
+        market, states, played = carry
+        market, states, active = cascade_round(system, books, market, states, width)
+        return (market, states, played + 1.0), active
+
+    start = (market, states, jnp.zeros((), market.price.dtype))
+    (market, states, played), unfinished = bounded_rounds(
+        one_round, start, limit=rounds, differentiable=differentiable
+    )
+    return market, states, played, unfinished
+
+
+def cascade_round(
+    system: System,
+    books: tuple[Book, ...],
+    market: Market,
+    states: tuple[VenueState, ...],
+    width: Float[Array, ""] | None,
+) -> tuple[Market, tuple[VenueState, ...], Bool[Array, ""]]:
+    """Return market and venues after one round, and whether anything was sold."""
+    count = market.price.shape[0]
+    venues = system.venues
+    looks = [
+        _look(system, venue, book, state, market, width)
+        for venue, book, state in zip(venues, books, states, strict=True)
+    ]
+    demand = _sum(
+        [
+            spread(wanted.units, venue.accounts.collateral_assets, count)
+            for venue, (_, wanted) in zip(venues, looks, strict=True)
+        ]
+    )
+    called = [
+        _go(system, venue, book, state, wanted, demand)
+        for venue, book, (state, wanted) in zip(venues, books, looks, strict=True)
+    ]
+    fees = [
+        _fee_units(venue, wanted.seen, moved)
+        for venue, (_, wanted), (_, moved) in zip(venues, looks, called, strict=True)
+    ]
+    sold = [
+        spread(moved.seized - fee, venue.accounts.collateral_assets, count)
+        for venue, (_, moved), fee in zip(venues, called, fees, strict=True)
+    ]
+    total = _sum(sold)
+    after, proceeds = system.liquidity.sell(market, total)
+    received = proceeds / positive_or_one(total)
+    states = tuple(
+        _booked_round(system, venue, state, moved, market, units, received)
+        for venue, (state, moved), units in zip(venues, called, sold, strict=True)
+    )
+    return after, states, jnp.any(total > 0)
+
+
+def _look(
+    system: System,
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    market: Market,
+    width: Float[Array, ""] | None,
+) -> tuple[VenueState, Wanted]:
+    """Return the venue having seen the market, and the calls that would pay on it."""
+    oracle, seen = venue.oracle.see(state.oracle, market)
+    growth = jnp.exp(state.log_index)
+    accounts, keeper = venue.accounts, system.keeper
+    prices = Prices(
+        held=select(seen, accounts.collateral_assets),
+        owed=select(seen, accounts.debt_assets) * growth,
+        capacity=keeper.capacity(venue, accounts, market, system.liquidity, seen),
+    )
+    want = lambda tranche, pair: wanted_calls(
+        keeper, venue, tranche.accounts, pair, prices, width
+    )
+    calls, within = [], []
+    for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
+        if len(book) == 1:
+            calls.append(want(tranche, pair))
+            within.append(touched)
+            continue
+        hit = within_reach(tranche, touched, venue, system.market, seen, growth)
+        calls.append(lax.cond(hit, lambda p, t=tranche: want(t, p), no_calls, pair))
+        within.append(hit)
+    units = [units_seized(t.accounts, c) for t, c in zip(book, calls, strict=True)]
+    wanted = Wanted(
+        calls=tuple(calls),
+        within=tuple(within),
+        units=_sum(units),
+        seen=seen,
+        capacity=prices.capacity,
+    )
+    return dataclasses.replace(state, oracle=oracle), wanted
+
+
+def _go(
+    system: System,
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    wanted: Wanted,
+    demand: Float[Array, " asset"],
+) -> tuple[VenueState, Moved]:
+    """Return the venue after its rationed calls went through, and the units they moved."""
+    accounts = venue.accounts
+    crowd = select(demand * wanted.seen, accounts.collateral_assets)
+    crowded = (wanted.units > 0) & (crowd > 0)
+    room = jnp.where(
+        crowded[None, :], wanted.capacity / positive_or_one(crowd)[None, :], jnp.inf
+    )
+    ration = jnp.min(room, axis=1)
+    ration = jnp.where(ration < 1.0, ration, jnp.ones_like(ration))
+    ration = jnp.where(ration < _SMALLEST_RATION, jnp.zeros_like(ration), ration)
+    standing, moves = [], []
+    for tranche, pair, calls, hit in zip(
+        book, _pairs(state), wanted.calls, wanted.within, strict=True
+    ):
+        go = lambda p, c, t=tranche: go_through(system.keeper, t.accounts, p, c, ration)
+        if len(book) == 1:
+            after, moved = go(pair, calls)
+        else:
+            stay = lambda p, c, t=tranche: stand_still(t.accounts, p)
+            after, moved = lax.cond(hit, go, stay, pair, calls)
+        standing.append(after)
+        moves.append(moved)
+    growth = jnp.exp(state.log_index)
+    total = _sum(moves)
+    total = dataclasses.replace(
+        total, repaid=total.repaid * growth, written_off=total.written_off * growth
+    )
+    state = dataclasses.replace(
+        state,
+        collateral=tuple(pair[0] for pair in standing),
+        debt=tuple(pair[1] for pair in standing),
+        touched=wanted.within,
+    )
+    return state, total
+
+
+def _fee_units(
+    venue: Venue, seen: Float[Array, " asset"], moved: Moved
+) -> Float[Array, " collateral_asset"]:
+    """Return units of collateral kept by the protocol: its share of the bonus of the round.
+
+    The bonus of a round is what was seized beyond what was repaid, at seen prices; it is spread
+    over the seized assets by value.
+    """
+    taken = jnp.sum(moved.seized * select(seen, venue.accounts.collateral_assets))
+    given = jnp.sum(moved.repaid * select(seen, venue.accounts.debt_assets))
+    bonus = jnp.where(taken > given, (taken - given) / positive_or_one(taken), 0.0)
+    return moved.seized * bonus * fee_table(venue.incentive, moved.seized.shape[0])
+
+
+def _booked_round(
+    system: System,
+    venue: Venue,
+    state: VenueState,
+    moved: Moved,
+    market: Market,
+    sold: Float[Array, " asset"],
+    received: Float[Array, " asset"],
+) -> VenueState:
+    """Return the venue with the round booked: units in the pool, flows at the round's mid."""
+    mid = market.mid
+    seized = jnp.sum(moved.seized * select(mid, venue.accounts.collateral_assets))
+    repaid = jnp.sum(moved.repaid * select(mid, venue.accounts.debt_assets))
+    change = changed_pool(
+        cash=moved.repaid,
+        debt=-moved.repaid - moved.written_off,
+        unsettled=moved.written_off,
+    )
+    cost = system.keeper.cost
+    flows = booked(
+        liquidated=seized,
+        repaid=repaid,
+        fee=seized - jnp.sum(sold * mid),
+        proceeds=jnp.sum(sold * received),
+        keeper_cost=jnp.zeros_like(seized) if cost is None else moved.calls * cost,
+    )
+    return dataclasses.replace(state, pool=state.pool + change, flows=state.flows + flows)
+
+
+def _pairs(state: VenueState) -> list[Standing]:
+    return list(zip(state.collateral, state.debt, strict=True))
+
+
+def _sum(parts: list) -> Moved | Array:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -1,0 +1,320 @@
+"""Many scenarios: shard over devices, map over chunks, vmap, scan the step.
+
+A scenario's result depends on the inputs, the seed and its id alone, so any id can be replayed and
+a run can be cut into parts in any way.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
+from jaxtyping import Array, Float, Int, Key
+
+from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.keys import scenario_key, step_key
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.book import Tranche, tranches
+from jaxrisk.system.step import StepRules, step
+from jaxrisk.system.system import Flow, State, System, VenueState, opening_state
+from jaxrisk.venue.venue import Venue, imbalance
+
+# Above this many accounts a book is split so that tranches out of reach can be skipped.
+_TRANCHE_FROM = 4096
+_TRANCHES = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How scenarios are played; static.
+
+    Attributes:
+        steps: number of steps.
+        rounds: largest number of cascade rounds in a step.
+        chunk: scenarios simulated side by side on a device. 1 is fastest on CPUs; thousands on
+            GPUs.
+        tranches: into how many tranches books are split; `None` chooses by book size.
+        differentiable: use loops that reverse mode can pass through, and rematerialise steps.
+    """
+
+    steps: int
+    rounds: int = 3
+    chunk: int = 1
+    tranches: int | None = None
+    differentiable: bool = False
+
+
+@pytree
+class Outcome:
+    """What scenarios ended with; every leaf has a leading scenario axis once simulated.
+
+    Amounts are in the numeraire; `(venue,)` axes follow `System.venues`.
+
+    Attributes:
+        liquidated: `(venue,)` collateral seized.
+        repaid: `(venue,)` debt repaid by keepers.
+        bad_debt: `(venue,)` debt written off.
+        borrower_loss: `(venue,)` collateral seized beyond debt repaid: the cost of liquidation.
+        keeper_profit: `(venue,)` proceeds less repayments and costs.
+        protocol_fee: `(venue,)` liquidation fees kept by the protocol.
+        paid: `(venue, layer)` bad debt paid by each fund, in paying order.
+        supplier_loss: `(venue,)` bad debt no fund covered: written down or carried as a deficit.
+        interest: `(venue,)` interest accrued by borrowers.
+        price: `(asset,)` final mid.
+        rounds: mean number of cascade rounds a step.
+        unconverged: share of steps whose cascade was cut off.
+        conservation_error: largest imbalance of a balance sheet over its gross flow.
+    """
+
+    liquidated: Float[Array, " venue"]
+    repaid: Float[Array, " venue"]
+    bad_debt: Float[Array, " venue"]
+    borrower_loss: Float[Array, " venue"]
+    keeper_profit: Float[Array, " venue"]
+    protocol_fee: Float[Array, " venue"]
+    paid: Float[Array, "venue layer"]
+    supplier_loss: Float[Array, " venue"]
+    interest: Float[Array, " venue"]
+    price: Float[Array, " asset"]
+    rounds: Float[Array, ""]
+    unconverged: Float[Array, ""]
+    conservation_error: Float[Array, ""]
+
+
+def simulate(
+    system: System,
+    key: Key[Array, ""],
+    *,
+    scenarios: int | Sequence[int] | np.ndarray,
+    steps: int,
+    step_years: float,
+    rounds: int = 3,
+    chunk: int = 1,
+) -> Outcome:
+    """Return the outcome of scenarios, leading axis scenario.
+
+    Args:
+        system: markets, venues, accounts, keepers.
+        key: from `root_key`; a scenario's draws depend on it and on the scenario's id.
+        scenarios: how many (ids from 0), or which ids.
+        steps: number of steps.
+        step_years: length of a step, in years.
+        rounds: largest number of cascade rounds in a step.
+        chunk: scenarios simulated side by side on each device.
+    """
+    ids = np.arange(scenarios) if isinstance(scenarios, int) else np.asarray(scenarios)
+    plan = Plan(steps=steps, rounds=rounds, chunk=chunk)
+    rules = step_rules(system, plan, step_years)
+    return simulator(plan)(system, rules, key, ids)
+
+
+def step_rules(
+    system: System, plan: Plan, step_years: float, width: float | None = None
+) -> StepRules:
+    """Return the rules of a step in the system's floating-point type."""
+    dtype = system.market.price.dtype
+    return StepRules(
+        step_years=jnp.asarray(step_years, dtype),
+        width=None if width is None else jnp.asarray(width, dtype),
+        rounds=plan.rounds,
+        differentiable=plan.differentiable,
+    )
+
+
+def simulator(plan: Plan) -> Callable[[System, StepRules, Key[Array, ""], np.ndarray], Outcome]:
+    """Return a function `(system, rules, key, ids) -> Outcome` over all local devices.
+
+    The number of ids need not divide by devices or chunk: the last ones are padded and dropped.
+    """
+    run = over_scenarios(functools.partial(playing, plan), plan.chunk)
+
+    def simulate_ids(
+        system: System, rules: StepRules, key: Key[Array, ""], ids: np.ndarray
+    ) -> Outcome:
+        return run((system, rules, key), ids)
+
+    return simulate_ids
+
+
+def over_scenarios(
+    bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int
+) -> Callable[[tuple, np.ndarray], Any]:
+    """Return a function of `(arguments, ids)` that plays every id, on all local devices.
+
+    Args:
+        bind: from arguments to a function of one scenario's id; what it prepares is shared by
+            all scenarios.
+        chunk: scenarios side by side on a device.
+    """
+    compiled = mapped(bind, chunk)
+
+    def run(arguments: tuple, ids: np.ndarray) -> Any:
+        count = len(ids)
+        block = jax.local_device_count() * chunk
+        padded = np.resize(np.asarray(ids, np.uint32), -(-count // block) * block)
+        return jax.tree.map(lambda x: x[:count], compiled(arguments, jnp.asarray(padded)))
+
+    return run
+
+
+@functools.cache
+def _mesh() -> jax.sharding.Mesh:
+    # Auto axes: under the default Explicit ones `sort` and gather along an axis are refused.
+    return jax.make_mesh(
+        (jax.local_device_count(),), ("scenario",), axis_types=(AxisType.Auto,)
+    )
+
+
+def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int) -> Any:
+    """Return the jitted map over `(arguments, ids)`.
+
+    The number of ids must divide by devices times chunk; see `over_scenarios`.
+    """
+    replicated, sharded = PartitionSpec(), PartitionSpec("scenario")
+
+    def on_device(arguments: tuple, ids: Int[Array, " scenario"]) -> Any:
+        one = bind(*arguments)
+        return lax.map(one, ids) if chunk == 1 else lax.map(one, ids, batch_size=chunk)
+
+    return jax.jit(
+        jax.shard_map(
+            on_device,
+            mesh=_mesh(),
+            in_specs=(replicated, sharded),
+            out_specs=sharded,
+            check_vma=False,
+        )
+    )
+
+
+def playing(
+    plan: Plan, system: System, rules: StepRules, key: Key[Array, ""]
+) -> Callable[[Int[Array, ""]], Outcome]:
+    """Return the function from a scenario's id to its outcome."""
+    books, _ = split_books(system, plan)
+
+    def play(scenario: Int[Array, ""]) -> Outcome:
+        state = final_state(plan, system, books, rules, key, scenario)
+        return outcome(system, books, state, plan.steps)
+
+    return play
+
+
+def split_books(
+    system: System, plan: Plan
+) -> tuple[tuple[tuple[Tranche, ...], ...], tuple[Int[Array, " account"], ...]]:
+    """Return each venue's book in tranches, and the order of its accounts in them."""
+    split = []
+    for venue in system.venues:
+        _, seen = venue.oracle.see(venue.oracle.init(system.market), system.market)
+        count = plan.tranches or (_TRANCHES if venue.accounts.count >= _TRANCHE_FROM else 1)
+        split.append(tranches(venue, seen, count if plan.chunk == 1 else 1))
+    return tuple(book for book, _ in split), tuple(order for _, order in split)
+
+
+def final_state(
+    plan: Plan,
+    system: System,
+    books: tuple[tuple[Tranche, ...], ...],
+    rules: StepRules,
+    key: Key[Array, ""],
+    scenario: Int[Array, ""],
+) -> State:
+    """Return the state after all steps of one scenario."""
+    draws = scenario_noise(plan, system, key, scenario)
+
+    def advance(state: State, noise: Any) -> tuple[State, None]:
+        return step(system, books, rules, state, noise), None
+
+    if plan.differentiable:
+        # Storing a step's intermediates is memory bound; playing it again is faster and smaller.
+        advance = jax.checkpoint(advance)
+    state, _ = lax.scan(advance, opening_state(system, books), draws, length=plan.steps)
+    return state
+
+
+def scenario_noise(
+    plan: Plan, system: System, key: Key[Array, ""], scenario: Int[Array, ""]
+) -> Any:
+    """Return all draws of one scenario, leading axis step: the same numbers as drawn one by one."""
+    own = scenario_key(key, scenario)
+    draw = lambda t: system.paths.noise(step_key(own, t), scenario, t)
+    return jax.vmap(draw)(jnp.arange(plan.steps, dtype=jnp.uint32))
+
+
+def outcome(
+    system: System, books: tuple[tuple[Tranche, ...], ...], state: State, steps: int
+) -> Outcome:
+    """Return the few numbers kept of a scenario."""
+    flows = jnp.stack([venue.flows for venue in state.venues], axis=1)
+    errors = jnp.stack(
+        [
+            conservation_error(venue, book, venue_state)
+            for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True)
+        ]
+    )
+    layers = max(venue.funds.shape[0] for venue in system.venues)
+    paid = [jnp.pad(v.paid, (0, layers - v.paid.shape[0])) for v in state.venues]
+    return Outcome(
+        liquidated=flows[Flow.LIQUIDATED],
+        repaid=flows[Flow.REPAID],
+        bad_debt=flows[Flow.BAD_DEBT],
+        borrower_loss=flows[Flow.LIQUIDATED] - flows[Flow.REPAID],
+        keeper_profit=flows[Flow.PROCEEDS] - flows[Flow.REPAID] - flows[Flow.KEEPER_COST],
+        protocol_fee=flows[Flow.FEE],
+        paid=jnp.stack(paid),
+        supplier_loss=flows[Flow.RESIDUAL],
+        interest=flows[Flow.INTEREST],
+        price=state.market.mid,
+        rounds=state.rounds / steps,
+        unconverged=state.unconverged / steps,
+        conservation_error=jnp.max(errors),
+    )
+
+
+def conservation_error(
+    venue: Venue, book: tuple[Tranche, ...], state: VenueState
+) -> Float[Array, ""]:
+    """Return the largest imbalance of the venue's balance sheet, relative to its size.
+
+    Debt is recomputed from the accounts themselves, so the error also shows a loan booked on one
+    side only.
+    """
+    owed = debt_units(venue, book, state)
+    row = state.pool.at[1].set(owed)
+    size = jnp.sum(jnp.abs(state.pool), axis=0)
+    return jnp.max(jnp.abs(imbalance(row)) / jnp.where(size > 0, size, jnp.ones_like(size)))
+
+
+def debt_units(
+    venue: Venue, book: tuple[Tranche, ...], state: VenueState
+) -> Float[Array, " debt_asset"]:
+    """Return the units owed by all accounts, interest included."""
+    del venue
+    total = sum(
+        jnp.sum(t.accounts.debt * left, axis=1)
+        for t, left in zip(book, state.debt, strict=True)
+    )
+    return total * jnp.exp(state.log_index)
+
+
+def standing_units(
+    system: System, books: tuple[tuple[Tranche, ...], ...], state: State
+) -> tuple[tuple[Array, Array], ...]:
+    """Return collateral and debt units `(held, account)` of each venue, in tranche order."""
+    result = []
+    for book, venue_state in zip(books, state.venues, strict=True):
+        collateral = jnp.concatenate(
+            [t.accounts.collateral * f for t, f in zip(book, venue_state.collateral, strict=True)],
+            axis=1,
+        )
+        debt = jnp.concatenate(
+            [t.accounts.debt * f for t, f in zip(book, venue_state.debt, strict=True)], axis=1
+        )
+        result.append((collateral, debt * jnp.exp(venue_state.log_index)[:, None]))
+    return tuple(result)

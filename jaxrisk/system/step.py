@@ -1,0 +1,152 @@
+"""The one step: move, accrue, see, cascade, absorb.
+
+Read this file first. Every verb is a pure function `(system, state) -> state`; every flow is booked
+in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
+scanned over time; scenarios are a `vmap` of that. Seeing happens inside the cascade, because prices
+are seen again after every round of sales.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.pytree import pytree, static
+from jaxrisk.system.book import Tranche
+from jaxrisk.system.cascade import cascade
+from jaxrisk.system.system import State, System, VenueState, booked
+from jaxrisk.venue.interest import utilisation
+from jaxrisk.venue.venue import Pool, Venue, changed_pool
+from jaxrisk.venue.waterfall import Residual, ordered_payment
+
+
+@pytree
+class StepRules:
+    """How a step is played.
+
+    Attributes:
+        step_years: length of a step, in years.
+        width: width of the smooth trigger; `None` for the exact rule.
+        rounds: largest number of cascade rounds in a step.
+        differentiable: use loops that reverse mode can pass through.
+    """
+
+    step_years: Float[Array, ""]
+    width: Float[Array, ""] | None = None
+    rounds: int = static(default=1)
+    differentiable: bool = static(default=False)
+
+
+def step(
+    system: System,
+    books: tuple[tuple[Tranche, ...], ...],
+    rules: StepRules,
+    state: State,
+    noise: Any,
+) -> State:
+    """Return the state one step later.
+
+    Args:
+        system: what the scenario starts from.
+        books: each venue's accounts in tranches.
+        rules: how the step is played.
+        state: the scenario so far.
+        noise: the step's random numbers, as the path model draws them.
+    """
+    state = move(system, rules, state, noise)
+    state = accrue(system, rules, state)
+    market, venues, rounds, unfinished = cascade(
+        system,
+        books,
+        state.market,
+        state.venues,
+        rounds=rules.rounds,
+        width=rules.width,
+        differentiable=rules.differentiable,
+    )
+    state = dataclasses.replace(
+        state,
+        market=market,
+        venues=venues,
+        rounds=state.rounds + rounds,
+        unconverged=state.unconverged + unfinished.astype(rounds.dtype),
+    )
+    return absorb(system, state)
+
+
+def move(system: System, rules: StepRules, state: State, noise: Any) -> State:
+    """Return the state after prices have moved and the market's memory has faded."""
+    paths, shift = system.paths.advance(state.paths, noise, rules.step_years)
+    market = system.liquidity.relax(state.market, shift.log_return, rules.step_years)
+    market = dataclasses.replace(market, price=market.price * jnp.exp(shift.log_return))
+    if market.underlying is not None:
+        reference = shift.log_reference_return
+        ratio = market.log_ratio + reference - select(reference, market.underlying)
+        market = dataclasses.replace(market, log_ratio=ratio)
+    return dataclasses.replace(state, market=market, paths=paths)
+
+
+def accrue(system: System, rules: StepRules, state: State) -> State:
+    """Return the state after interest: borrowers owe more, suppliers and treasury own it."""
+    mid = state.market.mid
+    venues = tuple(
+        _accrue_venue(venue, venue_state, select(mid, venue.accounts.debt_assets), rules)
+        for venue, venue_state in zip(system.venues, state.venues, strict=True)
+    )
+    return dataclasses.replace(state, venues=venues)
+
+
+def _accrue_venue(
+    venue: Venue, state: VenueState, price: Float[Array, " debt_asset"], rules: StepRules
+) -> VenueState:
+    debt = state.pool[Pool.DEBT]
+    rate = venue.interest.borrow_rate(utilisation(debt, state.pool[Pool.CASH]))
+    growth = rate * rules.step_years
+    interest = debt * jnp.expm1(growth)
+    kept = interest * venue.interest.reserve_factor
+    return dataclasses.replace(
+        state,
+        log_index=state.log_index + growth,
+        pool=state.pool + changed_pool(debt=interest, supplied=interest - kept, treasury=kept),
+        flows=state.flows
+        + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),
+    )
+
+
+def absorb(system: System, state: State) -> State:
+    """Return the state after the funds, in order, and then the residual bearer took the loss."""
+    mid = state.market.mid
+    venues = tuple(
+        _absorb_venue(venue, venue_state, select(mid, venue.accounts.debt_assets))
+        for venue, venue_state in zip(system.venues, state.venues, strict=True)
+    )
+    return dataclasses.replace(state, venues=venues)
+
+
+def _absorb_venue(
+    venue: Venue, state: VenueState, price: Float[Array, " debt_asset"]
+) -> VenueState:
+    """Allot what was written off in this step: funds in order, then the residual bearer."""
+    unsettled = state.pool[Pool.UNSETTLED]
+    loss = jnp.sum(unsettled * price)
+    paid, unpaid = ordered_payment(loss, state.funds)
+    covered = unsettled * (jnp.sum(paid) / positive_or_one(loss))
+    borne = unsettled - covered
+    zero = jnp.zeros_like(borne)
+    carried = venue.residual is Residual.CARRIED
+    change = changed_pool(
+        cash=covered,
+        unsettled=-unsettled,
+        deficit=borne if carried else zero,
+        supplied=zero if carried else -borne,
+    )
+    return dataclasses.replace(
+        state,
+        pool=state.pool + change,
+        funds=state.funds - paid,
+        paid=state.paid + paid,
+        flows=state.flows + booked(bad_debt=loss, residual=unpaid),
+    )

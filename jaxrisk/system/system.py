@@ -1,0 +1,137 @@
+"""The system: a market, the venues on it, the keepers between them; and its state in a scenario."""
+
+from enum import IntEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxrisk.market.liquidity import Liquidity
+from jaxrisk.market.paths import PathModel
+from jaxrisk.market.state import Market
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.book import Tranche
+from jaxrisk.system.policy import Keeper
+from jaxrisk.venue.venue import Venue
+
+
+@pytree
+class System:
+    """Everything a scenario starts from; every number in it is a leaf.
+
+    Attributes:
+        market: opening prices.
+        paths: how prices move.
+        liquidity: how prices react to forced sales.
+        venues: where the accounts stand.
+        keeper: who liquidates.
+    """
+
+    market: Market
+    paths: PathModel
+    liquidity: Liquidity
+    venues: tuple[Venue, ...]
+    keeper: Keeper
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Names of the assets, in the order of every `(asset,)` axis."""
+        return self.market.assets
+
+
+class Flow(IntEnum):
+    """Cumulated flows of a venue in a scenario, in the numeraire at the moment of each flow."""
+
+    LIQUIDATED = 0  # collateral seized, at the market's mid
+    REPAID = 1  # debt repaid by keepers
+    BAD_DEBT = 2  # debt written off
+    FEE = 3  # liquidation fee to the protocol
+    PROCEEDS = 4  # what keepers got for the collateral
+    KEEPER_COST = 5  # what keepers spent on calls
+    INTEREST = 6  # interest accrued by borrowers
+    RESERVE_INTEREST = 7  # of which the protocol's share
+    RESIDUAL = 8  # bad debt that no fund covered
+
+
+@pytree
+class VenueState:
+    """What changes on a venue in a scenario.
+
+    Attributes:
+        collateral: per tranche `(1 or collateral_asset, account)` fraction still standing.
+        debt: per tranche `(1 or debt_asset, account)` fraction still standing, before interest.
+        touched: per tranche, whether any of its accounts may have been liquidated.
+        log_index: `(debt_asset,)` log growth of debt since the opening.
+        pool: `(row, debt_asset)` balance sheet in units, rows as in `Pool`.
+        funds: `(layer,)` loss-absorbing capacity left, numeraire.
+        paid: `(layer,)` paid so far, numeraire.
+        flows: `(flow,)` cumulated flows, entries as in `Flow`.
+        oracle: state of the venue's oracle.
+    """
+
+    collateral: tuple[Float[Array, "share account"], ...]
+    debt: tuple[Float[Array, "share account"], ...]
+    touched: tuple[Bool[Array, ""], ...]
+    log_index: Float[Array, " debt_asset"]
+    pool: Float[Array, "row debt_asset"]
+    funds: Float[Array, " layer"]
+    paid: Float[Array, " layer"]
+    flows: Float[Array, " flow"]
+    oracle: Any
+
+
+@pytree
+class State:
+    """A scenario at one moment.
+
+    Attributes:
+        market: prices and liquidity.
+        paths: state of the path model.
+        venues: one state a venue.
+        rounds: cascade rounds played so far.
+        unconverged: number of steps whose cascade was cut off by the bound on rounds.
+    """
+
+    market: Market
+    paths: Any
+    venues: tuple[VenueState, ...]
+    rounds: Float[Array, ""]
+    unconverged: Float[Array, ""]
+
+
+def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
+    """Return a vector of flows from those that occur (lower-case names of `Flow`)."""
+    zero = jnp.zeros_like(next(iter(flows.values())))
+    return jnp.stack([flows.get(entry.name.lower(), zero) for entry in Flow])
+
+
+def opening_state(system: System, books: tuple[tuple[Tranche, ...], ...]) -> State:
+    """Return the state before the first step."""
+    dtype = system.market.price.dtype
+    zero = jnp.zeros((), dtype)
+    venues = tuple(
+        VenueState(
+            collateral=tuple(_ones(system.keeper.choice.shares(t.accounts)[0], t) for t in book),
+            debt=tuple(_ones(system.keeper.choice.shares(t.accounts)[1], t) for t in book),
+            touched=tuple(jnp.zeros((), bool) for _ in book),
+            log_index=jnp.zeros_like(venue.interest.base),
+            pool=venue.pool,
+            funds=venue.funds,
+            paid=jnp.zeros_like(venue.funds),
+            flows=jnp.zeros(len(Flow), dtype),
+            oracle=venue.oracle.init(system.market),
+        )
+        for venue, book in zip(system.venues, books, strict=True)
+    )
+    return State(
+        market=system.market,
+        paths=system.paths.init(),
+        venues=venues,
+        rounds=zero,
+        unconverged=zero,
+    )
+
+
+def _ones(shares: int, tranche: Tranche) -> jax.Array:
+    return jnp.ones((shares, tranche.accounts.count), tranche.accounts.collateral.dtype)
