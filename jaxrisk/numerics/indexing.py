@@ -26,3 +26,25 @@ def spread(
     if tuple(indices) == tuple(range(first, first + count)):
         return lax.pad(values, jnp.zeros((), values.dtype), [(first, size - first - count, 0)])
     return jnp.zeros(size, values.dtype).at[np.asarray(indices)].set(values)
+
+
+def row_sum(values: Float[Array, "row column"]) -> Float[Array, " column"]:
+    """Return the sum over rows, written as additions of rows.
+
+    For a handful of rows the additions fuse with their neighbours; a reduction would not.
+    """
+    total = values[0]
+    for i in range(1, values.shape[0]):
+        total = total + values[i]
+    return total
+
+
+def largest(values: Float[Array, "row column"]) -> Float[Array, "row column"]:
+    """Return a one-hot mask of the largest entry of each column, the first of equals."""
+    best, picks = values[0], [jnp.ones_like(values[0])]
+    for i in range(1, values.shape[0]):
+        wins = values[i] > best
+        best = jnp.where(wins, values[i], best)
+        picks = [jnp.where(wins, jnp.zeros_like(p), p) for p in picks]
+        picks.append(wins.astype(values.dtype))
+    return jnp.stack(picks)

@@ -42,7 +42,5 @@ def bounded_rounds(
     def more(state: tuple) -> jax.Array:
         return state[2] & (state[0] < limit)
 
-    _, carry, active = lax.while_loop(
-        more, lambda s: (s[0] + 1, *body(s[1])), (1, carry, active)
-    )
+    _, carry, active = lax.while_loop(more, lambda s: (s[0] + 1, *body(s[1])), (1, carry, active))
     return carry, active

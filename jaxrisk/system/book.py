@@ -1,59 +1,104 @@
-"""A venue's accounts in tranches by health, so that those out of reach can be skipped exactly."""
+"""A venue's accounts in tranches: one risk category each, and of similar health in large books.
 
-import jax
+Within a tranche every rule has one set of coefficients, so nothing is looked up per account. In a
+large book a tranche out of reach of liquidation is skipped, exactly.
+"""
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrisk.market.state import Market
-from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
-from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.venue.account import Accounts, take
-from jaxrisk.venue.health import value_accounts
+from jaxrisk.venue.health import health_factor
 from jaxrisk.venue.venue import Venue
 
 
 @pytree
 class Tranche:
-    """Accounts of similar health.
+    """Accounts of one risk category and of similar health.
 
     Attributes:
         accounts: the accounts.
         reach: lowest health factor among them at the opening prices; infinite without debt.
+        category: index of their risk category.
+        skippable: whether the tranche is skipped while it is out of reach.
     """
 
     accounts: Accounts
     reach: Float[Array, ""]
+    category: int = static()
+    skippable: bool = static(default=False)
 
 
-def tranches(
-    venue: Venue, seen: Float[Array, " asset"], count: int
-) -> tuple[tuple[Tranche, ...], Int[Array, " account"]]:
-    """Return the venue's accounts in `count` tranches, weakest first, and their order.
+@pytree
+class Layout:
+    """Which accounts of a venue form which tranche.
+
+    Attributes:
+        members: per tranche, indices of its accounts in the venue's book.
+        reach: per tranche, lowest opening health factor.
+        categories: per tranche, its risk category.
+        skippable: per tranche, whether it is skipped while out of reach; the weakest of a category
+            is nearly always within reach and never asked.
+    """
+
+    members: tuple[Int[Array, " member"], ...]
+    reach: tuple[Float[Array, ""], ...]
+    categories: tuple[int, ...] = static()
+    skippable: tuple[bool, ...] = static()
+
+    @property
+    def order(self) -> np.ndarray:
+        """Account indices in tranche order."""
+        return np.concatenate([np.asarray(m) for m in self.members])
+
+
+def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
+    """Return the tranches of a venue; works on concrete numbers, outside of any trace.
 
     Args:
         venue: the venue and its book.
-        seen: `(asset,)` opening prices as the venue sees them.
-        count: number of tranches; 1 keeps the book as it is.
+        market: the opening market.
+        health_groups: into how many groups of equal size by health each category is cut; more
+            than one makes tranches skippable.
     """
-    accounts = venue.accounts
-    values = value_accounts(accounts, venue.collateral.liquidation_threshold, seen)
-    health = jnp.where(values.debt > 0, values.backing / positive_or_one(values.debt), jnp.inf)
-    if count == 1:
-        order = jnp.arange(accounts.count)
-        return (Tranche(accounts=accounts, reach=jnp.min(health)),), order
-    # The split only decides what is skipped; it must not carry derivatives.
-    order = jnp.argsort(jax.lax.stop_gradient(health))
-    cuts = np.linspace(0, accounts.count, count + 1).astype(int)
-    parts = tuple(order[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True))
-    book = tuple(
-        Tranche(
-            accounts=take(accounts, part), reach=jax.lax.stop_gradient(jnp.min(health[part]))
-        )
-        for part in parts
+    _, seen = venue.oracle.see(venue.oracle.init(market), market)
+    health = np.asarray(health_factor(venue, seen))
+    category = np.asarray(venue.accounts.category)
+    members, reach, categories, skippable = [], [], [], []
+    for name in np.unique(category):
+        inside = np.flatnonzero(category == name)
+        if health_groups > 1:
+            inside = inside[np.argsort(health[inside], kind="stable")]
+        for rank, part in enumerate(np.array_split(inside, min(health_groups, len(inside)))):
+            skippable.append(True)
+            members.append(jnp.asarray(part))
+            reach.append(jnp.asarray(health[part].min(), seen.dtype))
+            categories.append(int(name))
+    return Layout(
+        members=tuple(members),
+        reach=tuple(reach),
+        categories=tuple(categories),
+        skippable=tuple(skippable),
     )
-    return book, order
+
+
+def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:
+    """Return the venue's accounts cut as `layout` says; derivatives flow through positions."""
+    return tuple(
+        Tranche(
+            accounts=take(venue.accounts, members),
+            reach=reach,
+            category=category,
+            skippable=skippable,
+        )
+        for members, reach, category, skippable in zip(
+            layout.members, layout.reach, layout.categories, layout.skippable, strict=True
+        )
+    )
 
 
 def within_reach(

@@ -4,9 +4,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.indexing import row_sum
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.book import Tranche
 from jaxrisk.system.policy import Keeper, Prices
-from jaxrisk.venue.account import Accounts, category_mask
+from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.call import repay_call
 from jaxrisk.venue.venue import Venue
 
@@ -57,23 +59,35 @@ class Moved:
 def wanted_calls(
     keeper: Keeper,
     venue: Venue,
-    accounts: Accounts,
+    tranche: Tranche,
     standing: Standing,
     prices: Prices,
     width: Float[Array, ""] | None,
 ) -> Calls:
-    """Return the calls that pay for a keeper acting alone: the exact rule on every account."""
-    view = keeper.choice.look(venue, accounts, prices, standing)
+    """Return the calls that keepers would make: the exact rule on every account at once."""
+    view = keeper.choice.look(venue, tranche, prices, standing)
     position = view.position
-    call = repay_call(venue.close, position, keeper.offer(venue, view, width), width=width)
-    weight = call.weight * keeper.pays(position, call.repaid, width)
-    seized = call.seized / positive_or_one(position.collateral)
-    repaid = call.repaid / positive_or_one(position.debt)
-    left = standing[1] - _part(standing[1], repaid, view.debt_pick)
+    request = venue.close.without_dust(position, venue.close.allowance(position, width))
+    call = repay_call(venue.close, position, request, width=width)
+    pays = keeper.pays(position, call.repaid, width)
+    weight = call.weight if pays is None else call.weight * pays
+    collateral, debt = standing
+    # A call that takes all must leave exactly nothing: share first (1 exactly), then fraction.
+    held = position.collateral
+    all_of_it = jnp.ones_like(held)
+    share = jnp.where(held > 0, call.seized / positive_or_one(held), all_of_it)
+    seized = _picked(collateral * (weight * share)[None, :], view.collateral_pick)
+    repaid = debt * (weight * call.repaid)[None, :] / positive_or_one(position.debt)[None, :]
+    repaid = _picked(repaid, view.debt_pick)
+    if width is None and view.collateral_pick is None:
+        # Everything seized is seen in the fractions themselves; testing them again is cheaper
+        # than the amounts.
+        exhausted, left = seized >= collateral, debt - repaid
+    else:
+        exhausted = call.exhausts[None, :]
+        left = weight[None, :] * debt - repaid
     return Calls(
-        seized=_part(standing[0], weight * seized, view.collateral_pick),
-        repaid=_part(standing[1], weight * repaid, view.debt_pick),
-        written_off=weight[None, :] * venue.recognition.write_off(call, left),
+        seized=seized, repaid=repaid, written_off=venue.recognition.write_off(exhausted, left)
     )
 
 
@@ -93,35 +107,22 @@ def go_through(
     accounts: Accounts,
     standing: Standing,
     calls: Calls,
-    ration: Float[Array, " category"],
+    ration: Float[Array, ""],
 ) -> tuple[Standing, Moved]:
     """Return what stands after a share `ration` of every call has gone through, and what moved.
 
     An account behaves as a crowd of identical small ones of which that share is called.
     """
-    one_category = ration.shape[0] == 1
-    if one_category:
-        seized, repaid, gone = calls.seized, calls.repaid, calls.written_off
-        scale = ration[0]
-        collateral = standing[0] - scale * seized
-        debt = standing[1] - scale * (repaid + gone)
-    else:
-        mask = category_mask(accounts.category, ration.shape[0], ration.dtype)
-        share = jnp.sum(ration[:, None] * mask, axis=0)[None, :]
-        seized, repaid, gone = (
-            share * calls.seized,
-            share * calls.repaid,
-            share * calls.written_off,
-        )
-        scale = jnp.ones((), ration.dtype)
-        collateral, debt = standing[0] - seized, standing[1] - (repaid + gone)
+    collateral = standing[0] - ration * calls.seized
+    debt = standing[1] - ration * (calls.repaid + calls.written_off)
+    made = jnp.zeros((), ration.dtype)
+    if keeper.cost is not None:
+        made = jnp.sum((row_sum(calls.repaid) > 0).astype(ration.dtype))
     moved = Moved(
-        seized=scale * _units(accounts.collateral, seized),
-        repaid=scale * _units(accounts.debt, repaid),
-        written_off=scale * _units(accounts.debt, gone),
-        calls=jnp.zeros((), ration.dtype)
-        if keeper.cost is None
-        else scale * jnp.sum(jnp.any(repaid > 0, axis=0).astype(ration.dtype)),
+        seized=ration * _units(accounts.collateral, calls.seized),
+        repaid=ration * _units(accounts.debt, calls.repaid),
+        written_off=ration * _units(accounts.debt, calls.written_off),
+        calls=ration * made,
     )
     return (collateral, debt), moved
 
@@ -131,15 +132,12 @@ def stand_still(accounts: Accounts, standing: Standing) -> tuple[Standing, Moved
     dtype = standing[0].dtype
     held = jnp.zeros(len(accounts.collateral_assets), dtype)
     owed = jnp.zeros(len(accounts.debt_assets), dtype)
-    return standing, Moved(
-        seized=held, repaid=owed, written_off=owed, calls=jnp.zeros((), dtype)
-    )
+    return standing, Moved(seized=held, repaid=owed, written_off=owed, calls=jnp.zeros((), dtype))
 
 
-def _part(
-    fraction: Float[Array, "share account"], share: Float[Array, " account"], pick: Array | None
+def _picked(
+    moved: Float[Array, "share account"], pick: Float[Array, "share account"] | None
 ) -> Float[Array, "share account"]:
-    moved = fraction * share[None, :]
     return moved if pick is None else moved * pick
 
 
@@ -148,5 +146,5 @@ def _units(
 ) -> Float[Array, " held"]:
     """Return units per asset that stand behind fractions of the book."""
     if fraction.shape[0] == 1:
-        return jnp.matmul(units, fraction[0], precision="highest")
+        return jnp.matmul(units, fraction[0])
     return jnp.sum(units * fraction, axis=1)

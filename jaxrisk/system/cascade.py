@@ -35,7 +35,7 @@ from jaxrisk.venue.venue import Venue, changed_pool
 Book = tuple[Tranche, ...]
 
 # Less than this share of the wanted calls is not worth a round.
-_SMALLEST_RATION = 1e-3
+_SMALLEST_RATION = 1e-6
 
 
 @pytree
@@ -45,16 +45,16 @@ class Wanted:
     Attributes:
         calls: per tranche.
         within: per tranche, whether it could be reached at all.
+        capacity: per tranche, `(collateral_asset,)` value that can be sold at a profit.
         units: `(collateral_asset,)` units they would seize.
         seen: `(asset,)` prices as the venue sees them.
-        capacity: `(category, collateral_asset)` value that can be sold at a profit.
     """
 
     calls: tuple[Calls, ...]
     within: tuple[Bool[Array, ""], ...]
+    capacity: tuple[Float[Array, " collateral_asset"], ...]
     units: Float[Array, " collateral_asset"]
     seen: Float[Array, " asset"]
-    capacity: Float[Array, "category collateral_asset"]
 
 
 def cascade(
@@ -134,31 +134,30 @@ def _look(
     """Return the venue having seen the market, and the calls that would pay on it."""
     oracle, seen = venue.oracle.see(state.oracle, market)
     growth = jnp.exp(state.log_index)
-    accounts, keeper = venue.accounts, system.keeper
-    prices = Prices(
-        held=select(seen, accounts.collateral_assets),
-        owed=select(seen, accounts.debt_assets) * growth,
-        capacity=keeper.capacity(venue, accounts, market, system.liquidity, seen),
-    )
-    want = lambda tranche, pair: wanted_calls(
-        keeper, venue, tranche.accounts, pair, prices, width
-    )
+    keeper, accounts = system.keeper, venue.accounts
+    held, owed = select(seen, accounts.collateral_assets), select(seen, accounts.debt_assets)
+    capacity = {
+        c: keeper.capacity(venue, c, market, system.liquidity, seen)
+        for c in sorted({tranche.category for tranche in book})
+    }
     calls, within = [], []
     for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
-        if len(book) == 1:
-            calls.append(want(tranche, pair))
+        prices = Prices(held=held, owed=owed * growth, capacity=capacity[tranche.category])
+        want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
+        if tranche.skippable:
+            hit = within_reach(tranche, touched, venue, system.market, seen, growth)
+            calls.append(lax.cond(hit, want, no_calls, pair))
+            within.append(hit)
+        else:
+            calls.append(want(pair))
             within.append(touched)
-            continue
-        hit = within_reach(tranche, touched, venue, system.market, seen, growth)
-        calls.append(lax.cond(hit, lambda p, t=tranche: want(t, p), no_calls, pair))
-        within.append(hit)
     units = [units_seized(t.accounts, c) for t, c in zip(book, calls, strict=True)]
     wanted = Wanted(
         calls=tuple(calls),
         within=tuple(within),
+        capacity=tuple(capacity[tranche.category] for tranche in book),
         units=_sum(units),
         seen=seen,
-        capacity=prices.capacity,
     )
     return dataclasses.replace(state, oracle=oracle), wanted
 
@@ -172,25 +171,18 @@ def _go(
     demand: Float[Array, " asset"],
 ) -> tuple[VenueState, Moved]:
     """Return the venue after its rationed calls went through, and the units they moved."""
-    accounts = venue.accounts
-    crowd = select(demand * wanted.seen, accounts.collateral_assets)
+    crowd = select(demand * wanted.seen, venue.accounts.collateral_assets)
     crowded = (wanted.units > 0) & (crowd > 0)
-    room = jnp.where(
-        crowded[None, :], wanted.capacity / positive_or_one(crowd)[None, :], jnp.inf
-    )
-    ration = jnp.min(room, axis=1)
-    ration = jnp.where(ration < 1.0, ration, jnp.ones_like(ration))
-    ration = jnp.where(ration < _SMALLEST_RATION, jnp.zeros_like(ration), ration)
     standing, moves = [], []
-    for tranche, pair, calls, hit in zip(
-        book, _pairs(state), wanted.calls, wanted.within, strict=True
-    ):
-        go = lambda p, c, t=tranche: go_through(system.keeper, t.accounts, p, c, ration)
-        if len(book) == 1:
-            after, moved = go(pair, calls)
-        else:
+    for k, (tranche, pair) in enumerate(zip(book, _pairs(state), strict=True)):
+        room = wanted.capacity[k] / positive_or_one(crowd)
+        ration = _ration(jnp.min(jnp.where(crowded, room, jnp.ones_like(room))))
+        go = lambda p, c, t=tranche, r=ration: go_through(system.keeper, t.accounts, p, c, r)
+        if tranche.skippable:
             stay = lambda p, c, t=tranche: stand_still(t.accounts, p)
-            after, moved = lax.cond(hit, go, stay, pair, calls)
+            after, moved = lax.cond(wanted.within[k], go, stay, pair, wanted.calls[k])
+        else:
+            after, moved = go(pair, wanted.calls[k])
         standing.append(after)
         moves.append(moved)
     growth = jnp.exp(state.log_index)
@@ -205,6 +197,12 @@ def _go(
         touched=wanted.within,
     )
     return state, total
+
+
+def _ration(room: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the share of calls that goes through, from room over demand."""
+    ration = jnp.where(room < 1.0, room, jnp.ones_like(room))
+    return jnp.where(ration < _SMALLEST_RATION, jnp.zeros_like(ration), ration)
 
 
 def _fee_units(

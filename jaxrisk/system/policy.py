@@ -4,24 +4,19 @@ The venue's rules say what a call does; here stands who calls. A rational keeper
 much as can be sold at a profit after slippage, and only if the bonus covers its cost.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.market.liquidity import Liquidity
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import gate, positive_or_one, smaller
-from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.indexing import largest, row_sum, select, spread
 from jaxrisk.numerics.pytree import pytree
-from jaxrisk.venue.account import Accounts, per_account, worth
+from jaxrisk.system.book import Tranche
+from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.incentive import UniformBonus, bonus_table, fee_table
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.venue import Venue
-
-# A call below this share of what the venue allows is not worth a transaction.
-_SMALLEST_SHARE = 1e-3
-# Capacity is kept positive, at this share of depth, so that it can stand in a denominator.
-_SMALLEST_CAPACITY = 1e-9
 
 
 @pytree
@@ -30,39 +25,33 @@ class View:
 
     Attributes:
         position: what a call would see.
-        sellable: `(account,)` collateral value that can be sold at a profit.
         collateral_pick: `(collateral_asset, account)` one-hot choice; `None` for all pro rata.
         debt_pick: `(debt_asset, account)` one-hot choice; `None` for all pro rata.
     """
 
     position: Position
-    sellable: Float[Array, " account"]
     collateral_pick: Float[Array, "collateral_asset account"] | None = None
     debt_pick: Float[Array, "debt_asset account"] | None = None
 
 
 @pytree
 class Prices:
-    """Prices a round of calls works with.
+    """Prices that calls on one tranche work with.
 
     Attributes:
         held: `(collateral_asset,)` seen price of each collateral.
         owed: `(debt_asset,)` seen price of one opening unit of debt, interest included.
-        capacity: `(category, collateral_asset)` value that can be sold at a profit.
+        capacity: `(collateral_asset,)` value that can be sold at a profit, seen prices.
     """
 
     held: Float[Array, " collateral_asset"]
     owed: Float[Array, " debt_asset"]
-    capacity: Float[Array, "category collateral_asset"]
+    capacity: Float[Array, " collateral_asset"]
 
 
 @pytree
 class ProRata:
-    """Takes all collateral and repays all debt in proportion: two numbers of state an account.
-
-    An account's sellable value is that of a mix: it is exhausted when the shares of each asset's
-    capacity that it uses add up to one (exact for one collateral, cautious for several).
-    """
+    """Takes all collateral and repays all debt in proportion: two numbers of state an account."""
 
     def shares(self, accounts: Accounts) -> tuple[int, int]:
         """Return how many fractions of collateral and of debt an account carries."""
@@ -72,35 +61,33 @@ class ProRata:
     def look(
         self,
         venue: Venue,
-        accounts: Accounts,
+        tranche: Tranche,
         prices: Prices,
         standing: tuple[Float[Array, "1 account"], Float[Array, "1 account"]],
     ) -> View:
         """Return each account as one pair of all collateral and all debt."""
-        held, category = prices.held[None, :], accounts.category
-        units, left, owing = accounts.collateral, standing[0][0], standing[1][0]
-        full = worth(units, held, category)
-        backing = left * worth(units, held * venue.collateral.liquidation_threshold, category)
-        crowding = worth(units, held / prices.capacity, category)
-        collateral = left * full
-        debt = owing * worth(accounts.debt, prices.owed[None, :], category)
+        accounts, row = tranche.accounts, tranche.category
+        units, held = accounts.collateral, prices.held
+        worth = lambda price, units: jnp.matmul(price, units)
+        full = worth(held, units)
+        collateral = standing[0][0] * full
+        debt = standing[1][0] * worth(prices.owed, accounts.debt)
+        weighted = worth(held * venue.collateral.liquidation_threshold[row], units)
         if isinstance(venue.incentive, UniformBonus):
-            credit, fee = 1.0 + venue.incentive.bonus, venue.incentive.fee_share
+            credit = 1.0 + venue.incentive.bonus
         else:
-            redeemable = worth(units, held / (1.0 + venue.incentive.bonus), category)
+            redeemable = worth(held / (1.0 + venue.incentive.bonus[row]), units)
             credit = jnp.where(full > 0, full / positive_or_one(redeemable), jnp.ones_like(full))
-            fee = jnp.zeros_like(full)
         return View(
             position=Position(
                 collateral=collateral,
                 debt=debt,
                 total_collateral=collateral,
                 total_debt=debt,
-                backing=backing,
+                backing=standing[0][0] * weighted,
                 credit=credit,
-                fee_share=fee,
-            ),
-            sellable=full / positive_or_one(crowding),
+                fee_share=jnp.mean(fee_table(venue.incentive, units.shape[0])),
+            )
         )
 
 
@@ -115,37 +102,35 @@ class BestPair:
     def look(
         self,
         venue: Venue,
-        accounts: Accounts,
+        tranche: Tranche,
         prices: Prices,
         standing: tuple[
             Float[Array, "collateral_asset account"], Float[Array, "debt_asset account"]
         ],
     ) -> View:
         """Return each account with its most profitable pair."""
-        category, shape = accounts.category, accounts.collateral.shape
+        accounts, row = tranche.accounts, tranche.category
+        held = accounts.collateral.shape[0]
         values = prices.held[:, None] * accounts.collateral * standing[0]
         debts = prices.owed[:, None] * accounts.debt * standing[1]
-        table = bonus_table(venue.incentive, len(venue.categories), shape[0])
-        credit = 1.0 + per_account(table, category)
-        threshold = per_account(venue.collateral.liquidation_threshold, category)
-        capacity = per_account(prices.capacity, category)
-        debt_pick = _largest(debts)
-        debt = jnp.sum(debt_pick * debts, axis=0)
-        reachable = smaller(smaller(values, debt[None, :] * credit), capacity + 0.0 * values)
-        pick = _largest(reachable * (credit - 1.0) / credit)
-        chosen = lambda row: jnp.sum(pick * row, axis=0)
-        fee = fee_table(venue.incentive, shape[0])[:, None]
+        credit = 1.0 + bonus_table(venue.incentive, len(venue.categories), held)[row]
+        threshold = venue.collateral.liquidation_threshold[row]
+        debt_pick = largest(debts)
+        debt = row_sum(debt_pick * debts)
+        reachable = smaller(
+            smaller(values, debt[None, :] * credit[:, None]), prices.capacity[:, None]
+        )
+        pick = largest(reachable * ((credit - 1.0) / credit)[:, None])
         return View(
             position=Position(
-                collateral=chosen(values),
+                collateral=row_sum(pick * values),
                 debt=debt,
-                total_collateral=jnp.sum(values, axis=0),
-                total_debt=jnp.sum(debts, axis=0),
-                backing=jnp.sum(threshold * values, axis=0),
-                credit=chosen(credit),
-                fee_share=chosen(fee),
+                total_collateral=row_sum(values),
+                total_debt=row_sum(debts),
+                backing=row_sum(threshold[:, None] * values),
+                credit=row_sum(pick * credit[:, None]),
+                fee_share=row_sum(pick * fee_table(venue.incentive, held)[:, None]),
             ),
-            sellable=chosen(capacity),
             collateral_pick=pick,
             debt_pick=debt_pick,
         )
@@ -156,7 +141,7 @@ Choice = ProRata | BestPair
 
 @pytree
 class Keeper:
-    """Liquidators taken together.
+    """Liquidators taken together: free entry, so calls stop where selling would lose money.
 
     Attributes:
         minimum_return: profit per unit of debt repaid below which no call is made.
@@ -171,54 +156,32 @@ class Keeper:
     def capacity(
         self,
         venue: Venue,
-        accounts: Accounts,
+        category: int,
         market: Market,
         liquidity: Liquidity,
         seen: Float[Array, " asset"],
-    ) -> Float[Array, "category collateral_asset"]:
+    ) -> Float[Array, " collateral_asset"]:
         """Return how much of each collateral can be sold at a profit, at seen prices.
 
         A unit of debt repaid brings `1 + bonus (1 - fee share)` of collateral at the seen price;
         the sale may cost, against the seen price, what leaves `1 + minimum_return` of it.
         """
+        held, count = venue.accounts.collateral_assets, market.price.shape[0]
         mid, depth = market.mid, liquidity.depth.now(market)
-        held = accounts.collateral_assets
-        table = bonus_table(venue.incentive, len(venue.categories), len(held))
-        net = 1.0 + table * (1.0 - fee_table(venue.incentive, len(held))[None, :])
-        gap = select(seen / mid, held)[None, :]
-        budget = 1.0 - gap * (1.0 + self.minimum_return) / net
-        on_all = jnp.zeros((table.shape[0], mid.shape[0]), mid.dtype)
-        on_all = on_all.at[:, jnp.asarray(held)].set(budget)
-
-        def within(discount: Float[Array, " asset"]) -> Float[Array, " asset"]:
-            volume = liquidity.law.volume_within(discount, depth)
-            smallest = _SMALLEST_CAPACITY * depth
-            return jnp.where(volume > smallest, volume, smallest) * (seen / mid)
-
-        return select(jax.vmap(within)(on_all), held)
-
-    def offer(
-        self, venue: Venue, view: View, width: Float[Array, ""] | None
-    ) -> Float[Array, " account"]:
-        """Return the debt value keepers offer to repay in one call."""
-        position = view.position
-        allowed = venue.close.allowance(position, width)
-        limit = view.sellable / position.credit
-        worthwhile = limit > _SMALLEST_SHARE * allowed
-        wanted = jnp.where(worthwhile, smaller(allowed, limit), jnp.zeros_like(allowed))
-        return venue.close.without_dust(position, wanted)
+        bonus = bonus_table(venue.incentive, len(venue.categories), len(held))[category]
+        net = 1.0 + bonus * (1.0 - fee_table(venue.incentive, len(held)))
+        gap = seen / mid * (1.0 + self.minimum_return)
+        budget = 1.0 - gap / (1.0 + spread(net - 1.0, held, count))
+        return select(liquidity.law.volume_within(budget, depth) * (seen / mid), held)
 
     def pays(
         self, position: Position, repaid: Float[Array, " account"], width: Float[Array, ""] | None
-    ) -> Float[Array, " account"]:
-        """Return 1 where the bonus covers the cost of the call, else 0 (smooth with a width)."""
+    ) -> Float[Array, " account"] | None:
+        """Return 1 where the bonus covers the cost of the call, else 0; `None` where calls are free.
+
+        Smooth with a width.
+        """
         if self.cost is None:
-            return jnp.ones_like(repaid)
+            return None
         profit = repaid * (position.credit - 1.0) * (1.0 - position.fee_share) - self.cost
         return gate(profit, position.total_debt, width)
-
-
-def _largest(values: Float[Array, "held account"]) -> Float[Array, "held account"]:
-    """Return a one-hot mask of the largest entry of each column (the first of equals)."""
-    best = jnp.argmax(values, axis=0)
-    return jax.nn.one_hot(best, values.shape[0], axis=0, dtype=values.dtype)

@@ -19,14 +19,14 @@ from jaxtyping import Array, Float, Int, Key
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.pytree import pytree
-from jaxrisk.system.book import Tranche, tranches
+from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
 from jaxrisk.system.step import StepRules, step
 from jaxrisk.system.system import Flow, State, System, VenueState, opening_state
 from jaxrisk.venue.venue import Venue, imbalance
 
-# Above this many accounts a book is split so that tranches out of reach can be skipped.
-_TRANCHE_FROM = 4096
-_TRANCHES = 3
+# Above this many accounts a book is cut by health so that tranches out of reach can be skipped.
+_CUT_FROM = 4096
+_HEALTH_GROUPS = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,14 +38,14 @@ class Plan:
         rounds: largest number of cascade rounds in a step.
         chunk: scenarios simulated side by side on a device. 1 is fastest on CPUs; thousands on
             GPUs.
-        tranches: into how many tranches books are split; `None` chooses by book size.
+        health_groups: into how many groups by health books are cut; `None` chooses by size.
         differentiable: use loops that reverse mode can pass through, and rematerialise steps.
     """
 
     steps: int
     rounds: int = 3
     chunk: int = 1
-    tranches: int | None = None
+    health_groups: int | None = None
     differentiable: bool = False
 
 
@@ -136,7 +136,7 @@ def simulator(plan: Plan) -> Callable[[System, StepRules, Key[Array, ""], np.nda
     def simulate_ids(
         system: System, rules: StepRules, key: Key[Array, ""], ids: np.ndarray
     ) -> Outcome:
-        return run((system, rules, key), ids)
+        return run((system, layouts(system, plan), rules, key), ids)
 
     return simulate_ids
 
@@ -165,9 +165,7 @@ def over_scenarios(
 @functools.cache
 def _mesh() -> jax.sharding.Mesh:
     # Auto axes: under the default Explicit ones `sort` and gather along an axis are refused.
-    return jax.make_mesh(
-        (jax.local_device_count(),), ("scenario",), axis_types=(AxisType.Auto,)
-    )
+    return jax.make_mesh((jax.local_device_count(),), ("scenario",), axis_types=(AxisType.Auto,))
 
 
 def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int) -> Any:
@@ -193,10 +191,14 @@ def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int) -> 
 
 
 def playing(
-    plan: Plan, system: System, rules: StepRules, key: Key[Array, ""]
+    plan: Plan,
+    system: System,
+    layout: tuple[Layout, ...],
+    rules: StepRules,
+    key: Key[Array, ""],
 ) -> Callable[[Int[Array, ""]], Outcome]:
     """Return the function from a scenario's id to its outcome."""
-    books, _ = split_books(system, plan)
+    books = cut_books(system, layout)
 
     def play(scenario: Int[Array, ""]) -> Outcome:
         state = final_state(plan, system, books, rules, key, scenario)
@@ -205,16 +207,22 @@ def playing(
     return play
 
 
-def split_books(
-    system: System, plan: Plan
-) -> tuple[tuple[tuple[Tranche, ...], ...], tuple[Int[Array, " account"], ...]]:
-    """Return each venue's book in tranches, and the order of its accounts in them."""
-    split = []
-    for venue in system.venues:
-        _, seen = venue.oracle.see(venue.oracle.init(system.market), system.market)
-        count = plan.tranches or (_TRANCHES if venue.accounts.count >= _TRANCHE_FROM else 1)
-        split.append(tranches(venue, seen, count if plan.chunk == 1 else 1))
-    return tuple(book for book, _ in split), tuple(order for _, order in split)
+def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
+    """Return how each venue's book is cut into tranches; needs concrete numbers."""
+
+    def groups(accounts: int) -> int:
+        if plan.health_groups is not None:
+            return plan.health_groups
+        return _HEALTH_GROUPS if accounts >= _CUT_FROM and plan.chunk == 1 else 1
+
+    return tuple(
+        lay_out(venue, system.market, groups(venue.accounts.count)) for venue in system.venues
+    )
+
+
+def cut_books(system: System, layout: tuple[Layout, ...]) -> tuple[tuple[Tranche, ...], ...]:
+    """Return each venue's book in tranches."""
+    return tuple(tranches(v, cut) for v, cut in zip(system.venues, layout, strict=True))
 
 
 def final_state(
@@ -297,8 +305,7 @@ def debt_units(
     """Return the units owed by all accounts, interest included."""
     del venue
     total = sum(
-        jnp.sum(t.accounts.debt * left, axis=1)
-        for t, left in zip(book, state.debt, strict=True)
+        jnp.sum(t.accounts.debt * left, axis=1) for t, left in zip(book, state.debt, strict=True)
     )
     return total * jnp.exp(state.log_index)
 

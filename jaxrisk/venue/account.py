@@ -101,21 +101,6 @@ def take(accounts: Accounts, order: Int[Array, " chosen"]) -> Accounts:
     )
 
 
-def worth(
-    units: Float[Array, "held account"],
-    price: Float[Array, "category held"],
-    category: Int[Array, " account"],
-) -> Float[Array, " account"]:
-    """Return each account's units at prices that may depend on its category.
-
-    One matrix product over the book, then a selection by category: the book is read once.
-    """
-    if price.shape[0] == 1:
-        return jnp.matmul(price[0], units, precision="highest")
-    rows = jnp.matmul(price, units, precision="highest")
-    return jnp.sum(rows * category_mask(category, price.shape[0], units.dtype), axis=0)
-
-
 def per_account(
     values: Float[Array, "category held"], category: Int[Array, " account"]
 ) -> Float[Array, "held account"]:

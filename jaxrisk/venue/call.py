@@ -63,14 +63,18 @@ def repay_call(
     offered = smaller(repay, close.allowance(position, width))
     wanted = _seized_for(position, offered)
     short = wanted > position.collateral
+    # Times the reciprocal: with one bonus for all accounts it is a number, not a division each.
+    inverse = 1.0 / position.credit
     affordable = ceil_to(
-        floor_to(position.collateral, position.debt_unit) / position.credit, position.debt_unit
+        floor_to(position.collateral, position.debt_unit) * inverse, position.debt_unit
     )
     seized = jnp.where(short, position.collateral, wanted)
     repaid = jnp.where(short, affordable, offered)
     weight = gate(position.total_debt - position.backing, position.total_debt, width)
     refused = close.refuses(position, repaid, seized)
-    return _call(position, repaid, seized, jnp.where(refused, jnp.zeros_like(weight), weight))
+    if refused is not None:
+        weight = jnp.where(refused, jnp.zeros_like(weight), weight)
+    return _call(position, repaid, seized, weight)
 
 
 def exact_call(
@@ -87,9 +91,7 @@ def exact_call(
     """
     by_seizure = seize > 0
     quoted = ceil_to(ceil_to(seize, position.debt_unit) / position.credit, position.debt_unit)
-    granted = floor_to(
-        floor_to(repay, position.debt_unit) * position.credit, position.debt_unit
-    )
+    granted = floor_to(floor_to(repay, position.debt_unit) * position.credit, position.debt_unit)
     repaid = jnp.where(by_seizure, quoted, ceil_to(repay, position.debt_unit))
     seized = jnp.where(by_seizure, seize, floor_to(granted, position.collateral_unit))
     owed = ceil_to(position.debt, position.debt_unit)
@@ -101,15 +103,12 @@ def exact_call(
     return _call(position, repaid, seized, weight), refusal
 
 
-def call_refusal(
-    close: CloseRule, position: Position, call: Call
-) -> Int[Array, " account"]:
+def call_refusal(close: CloseRule, position: Position, call: Call) -> Int[Array, " account"]:
     """Return why `repay_call` was refused, as `Refusal` numbers."""
-    dust = close.refuses(position, call.repaid, call.seized)
+    refused = close.refuses(position, call.repaid, call.seized)
+    dust = jnp.zeros(call.repaid.shape, bool) if refused is None else refused
     healthy = position.backing >= position.total_debt
-    return jnp.where(
-        healthy, Refusal.HEALTHY, jnp.where(dust, Refusal.DUST, Refusal.NONE)
-    )
+    return jnp.where(healthy, Refusal.HEALTHY, jnp.where(dust, Refusal.DUST, Refusal.NONE))
 
 
 def _seized_for(position: Position, repaid: Array) -> Array:

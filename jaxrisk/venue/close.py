@@ -24,14 +24,16 @@ class FractionClose:
     Attributes:
         fraction: close factor in (0, 1].
         full_below_health: health factor at or below which everything may be closed.
-        small_position: numeraire value below which everything may be closed.
-        minimum_leftover: numeraire value that must remain on both sides of a partial call.
+        small_position: numeraire value below which everything may be closed; `None` for no such
+            rule.
+        minimum_leftover: numeraire value that must remain on both sides of a partial call; `None`
+            for no such rule.
     """
 
     fraction: Float[Array, ""]
     full_below_health: Float[Array, ""]
-    small_position: Float[Array, ""]
-    minimum_leftover: Float[Array, ""]
+    small_position: Float[Array, ""] | None
+    minimum_leftover: Float[Array, ""] | None
 
     def allowance(
         self, position: Position, width: Float[Array, ""] | None
@@ -39,27 +41,29 @@ class FractionClose:
         """Return the largest debt value one call may repay."""
         share_of_total = floor_to(self.fraction * position.total_debt, position.debt_unit)
         capped = smaller(position.debt, share_of_total)
-        small = (position.collateral < self.small_position) | (
-            position.debt < self.small_position
-        )
-        if width is None:
-            strong = position.backing > self.full_below_health * position.total_debt
-            return jnp.where(strong & ~small, capped, position.debt)
         strong = gate(
             position.backing - self.full_below_health * position.total_debt,
             position.total_debt,
             width,
         )
-        mixed = position.debt + strong * (capped - position.debt)
-        return jnp.where(small, position.debt, mixed)
+        if self.small_position is not None:
+            large = (position.collateral >= self.small_position) & (
+                position.debt >= self.small_position
+            )
+            strong = jnp.where(large, strong, jnp.zeros_like(strong))
+        if width is None:
+            return jnp.where(strong > 0, capped, position.debt)
+        return position.debt + strong * (capped - position.debt)
 
     def refuses(
         self,
         position: Position,
         repaid: Float[Array, " account"],
         seized: Float[Array, " account"],
-    ) -> Bool[Array, " account"]:
-        """Return whether the call would leave dust on either side."""
+    ) -> Bool[Array, " account"] | None:
+        """Return whether the call would leave dust on either side; `None` without such a rule."""
+        if self.minimum_leftover is None:
+            return None
         partial = (repaid < position.debt) & (seized < position.collateral)
         dust = (position.debt - repaid < self.minimum_leftover) | (
             position.collateral - seized < self.minimum_leftover
@@ -73,6 +77,8 @@ class FractionClose:
 
         Zero where no partial call is allowed at all.
         """
+        if self.minimum_leftover is None:
+            return repay
         whole = (repay >= position.debt) | (repay * position.credit >= position.collateral)
         debt_limit = position.debt - self.minimum_leftover
         collateral_limit = (position.collateral - self.minimum_leftover) / position.credit
@@ -100,10 +106,9 @@ class FullClose:
         position: Position,
         repaid: Float[Array, " account"],
         seized: Float[Array, " account"],
-    ) -> Bool[Array, " account"]:
-        """Return whether the call leaves dust: never."""
-        del repaid, seized
-        return jnp.zeros(position.debt.shape, bool)
+    ) -> None:
+        """Return `None`: no call leaves dust."""
+        del position, repaid, seized
 
     def without_dust(
         self, position: Position, repay: Float[Array, " account"]

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
-from jaxrisk.venue.account import Accounts, per_account, worth
+from jaxrisk.venue.account import Accounts, per_account
 from jaxrisk.venue.incentive import bonus_table
 from jaxrisk.venue.venue import Venue
 
@@ -32,13 +32,12 @@ def value_accounts(
     price: Float[Array, " asset"],
 ) -> Valuation:
     """Return collateral, backing and debt of the whole book at `price`."""
-    held = select(price, accounts.collateral_assets)[None, :]
-    owed = select(price, accounts.debt_assets)[None, :]
-    weighted = held * liquidation_threshold
+    values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
+    owed = accounts.debt * select(price, accounts.debt_assets)[:, None]
     return Valuation(
-        collateral=worth(accounts.collateral, held, accounts.category),
-        backing=worth(accounts.collateral, weighted, accounts.category),
-        debt=worth(accounts.debt, owed, accounts.category),
+        collateral=jnp.sum(values, axis=0),
+        backing=jnp.sum(values * per_account(liquidation_threshold, accounts.category), axis=0),
+        debt=jnp.sum(owed, axis=0),
     )
 
 
@@ -56,9 +55,7 @@ def health_factor(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "
     return jnp.where(v.debt > 0, ratio, jnp.full_like(ratio, jnp.inf))
 
 
-def liquidation_price(
-    venue: Venue, price: Float[Array, " asset"]
-) -> Float[Array, "asset account"]:
+def liquidation_price(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "asset account"]:
     """Return the price of each asset at which health is 1, others unchanged; NaN where none is.
 
     Backing minus debt is linear in one asset's price, so the crossing is in closed form:
@@ -80,18 +77,15 @@ def liquidation_price(
     return jnp.where((slope != 0) & (crossing > 0), crossing, jnp.full_like(crossing, jnp.nan))
 
 
-def toxic(
-    venue: Venue, price: Float[Array, " asset"]
-) -> Float[Array, " account"]:
+def toxic(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
     """Return 1 for accounts so deep that a partial liquidation lowers their health, else 0.
 
     That is loan to value above 1 / (1 + bonus) (Warmuz, Chaudhary and Pinna 2022), with the
     value-weighted bonus of the account's collateral.
     """
     accounts = venue.accounts
-    held = select(price, accounts.collateral_assets)[None, :]
-    bonus = bonus_table(venue.incentive, len(venue.categories), held.shape[1])
-    redeemable = worth(accounts.collateral, held / (1.0 + bonus), accounts.category)
-    owed = select(price, accounts.debt_assets)[None, :]
-    debt = worth(accounts.debt, owed, accounts.category)
-    return (debt > redeemable).astype(price.dtype)
+    values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
+    bonus = bonus_table(venue.incentive, len(venue.categories), values.shape[0])
+    redeemable = jnp.sum(values / (1.0 + per_account(bonus, accounts.category)), axis=0)
+    owed = jnp.sum(accounts.debt * select(price, accounts.debt_assets)[:, None], axis=0)
+    return (owed > redeemable).astype(price.dtype)

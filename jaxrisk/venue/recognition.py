@@ -1,10 +1,9 @@
 """When an unpayable debt is recognised as bad."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.numerics.pytree import pytree
-from jaxrisk.venue.call import Call
 
 
 @pytree
@@ -14,9 +13,16 @@ class AtZeroCollateral:
     Source: Aave v3.3+ (deficit), Morpho Blue (bad debt).
     """
 
-    def write_off(self, call: Call, debt_left: Float[Array, " account"]) -> Float[Array, " account"]:
-        """Return the debt written off, in the units of `debt_left`."""
-        return jnp.where(call.exhausts, debt_left, jnp.zeros_like(debt_left))
+    def write_off(
+        self, exhausted: Bool[Array, "*rows account"], debt_left: Float[Array, "*rows account"]
+    ) -> Float[Array, "*rows account"]:
+        """Return the debt written off.
+
+        Args:
+            exhausted: whether the call left the account without any collateral.
+            debt_left: what it still owes, in any unit.
+        """
+        return jnp.where(exhausted, debt_left, jnp.zeros_like(debt_left))
 
 
 @pytree
@@ -26,9 +32,11 @@ class NeverRecognised:
     Source: Aave before v3.3, Compound v2.
     """
 
-    def write_off(self, call: Call, debt_left: Float[Array, " account"]) -> Float[Array, " account"]:
+    def write_off(
+        self, exhausted: Bool[Array, "*rows account"], debt_left: Float[Array, "*rows account"]
+    ) -> Float[Array, "*rows account"]:
         """Return the debt written off: none."""
-        del call
+        del exhausted
         return jnp.zeros_like(debt_left)
 
 

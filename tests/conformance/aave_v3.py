@@ -30,7 +30,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
     def run(position: Position, repay: jax.Array, owed: jax.Array) -> tuple:
         call = repay_call(rules, position, repay)
         left = owed.at[:, :].add(-book.debt_pick * call.repaid)
-        written_off = jnp.stack([AtZeroCollateral().write_off(call, row) for row in left])
+        written_off = jnp.stack([AtZeroCollateral().write_off(call.exhausts, row) for row in left])
         return call, call_refusal(rules, position, call), left - written_off, written_off
 
     call, refusal, left, written_off = run(book.position, book.repay, book.debt)

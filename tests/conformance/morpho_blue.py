@@ -55,7 +55,7 @@ def liquidate(header: dict, cases: list[dict]) -> Replay:
     def run(position: Position, repay: jax.Array, seize: jax.Array) -> tuple:
         call, refusal = exact_call(position, repay, seize)
         left = jnp.maximum(position.debt - call.repaid, 0.0)
-        return call, refusal, AtZeroCollateral().write_off(call, left)
+        return call, refusal, AtZeroCollateral().write_off(call.exhausts, left)
 
     call, refusal, bad_debt = run(position, jnp.asarray(repay), jnp.asarray(seize))
     indices = np.arange(len(cases))
