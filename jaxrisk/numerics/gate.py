@@ -1,6 +1,5 @@
 """The one trigger: a hard step, or its smooth twin of a stated width."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -8,21 +7,25 @@ from jaxtyping import Array, Float
 def gate(
     excess: Float[Array, "..."], scale: Float[Array, "..."], width: Float[Array, ""] | None
 ) -> Float[Array, "..."]:
-    """Return 1 where `excess > 0` and 0 elsewhere, or a logistic of stated width.
+    """Return 1 where `excess > 0` and 0 elsewhere, or a smooth rise of stated width.
 
     Args:
         excess: how far the trigger has been passed, in the units of `scale`.
         scale: what the width is a fraction of; positive where the gate matters.
-        width: `None` for the exact rule; otherwise the logistic's width as a fraction of `scale`.
+        width: `None` for the exact rule; otherwise the half-width of the rise, as a fraction of
+            `scale`.
 
-    The smooth twin is only for derivatives: `sigmoid(excess / (scale * width))` is biased by
-    O(width^2) where the density across the trigger is smooth.
+    The smooth twin rises from 0 at -width to 1 at +width as `3 t^2 - 2 t^3`. It has no tails: a
+    logistic would let a healthy account leak a little in every step, and over many steps a lot.
+    It is for derivatives only, with a bias of O(width^2) where the density across the trigger is
+    smooth.
     """
     if width is None:
         return (excess > 0).astype(excess.dtype)
     safe_scale = jnp.where(scale > 0, scale, jnp.ones_like(scale))
-    open_side = jax.nn.sigmoid(excess / (safe_scale * width))
-    return jnp.where(scale > 0, open_side, jnp.zeros_like(open_side))
+    t = jnp.clip(excess / (2.0 * safe_scale * width) + 0.5, 0.0, 1.0)
+    rise = t**2 * (3.0 - 2.0 * t)
+    return jnp.where(scale > 0, rise, jnp.zeros_like(rise))
 
 
 def smaller(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one
-from jaxrisk.numerics.indexing import select, spread
+from jaxrisk.numerics.indexing import row_sum, select, spread
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounds import bounded_rounds
 from jaxrisk.system.book import Tranche, within_reach
@@ -28,7 +28,7 @@ from jaxrisk.system.calls import (
     wanted_calls,
 )
 from jaxrisk.system.policy import Prices
-from jaxrisk.system.system import System, VenueState, booked
+from jaxrisk.system.system import AccountLedger, System, VenueState, booked
 from jaxrisk.venue.incentive import fee_table
 from jaxrisk.venue.venue import Venue, changed_pool
 
@@ -102,7 +102,7 @@ def cascade_round(
         ]
     )
     called = [
-        _go(system, venue, book, state, wanted, demand)
+        _go(system, venue, book, state, wanted, demand, market.mid)
         for venue, book, (state, wanted) in zip(venues, books, looks, strict=True)
     ]
     fees = [
@@ -169,11 +169,12 @@ def _go(
     state: VenueState,
     wanted: Wanted,
     demand: Float[Array, " asset"],
+    mid: Float[Array, " asset"],
 ) -> tuple[VenueState, Moved]:
     """Return the venue after its rationed calls went through, and the units they moved."""
     crowd = select(demand * wanted.seen, venue.accounts.collateral_assets)
     crowded = (wanted.units > 0) & (crowd > 0)
-    standing, moves = [], []
+    standing, moves, rations = [], [], []
     for k, (tranche, pair) in enumerate(zip(book, _pairs(state), strict=True)):
         room = wanted.capacity[k] / positive_or_one(crowd)
         ration = _ration(jnp.min(jnp.where(crowded, room, jnp.ones_like(room))))
@@ -185,6 +186,7 @@ def _go(
             after, moved = go(pair, wanted.calls[k])
         standing.append(after)
         moves.append(moved)
+        rations.append(ration)
     growth = jnp.exp(state.log_index)
     total = _sum(moves)
     total = dataclasses.replace(
@@ -196,7 +198,45 @@ def _go(
         debt=tuple(pair[1] for pair in standing),
         touched=wanted.within,
     )
+    if state.ledgers is not None:
+        state = dataclasses.replace(
+            state, ledgers=_noted(venue, book, state, wanted, rations, growth, mid)
+        )
     return state, total
+
+
+def _noted(
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    wanted: Wanted,
+    rations: list[Float[Array, ""]],
+    growth: Float[Array, " debt_asset"],
+    mid: Float[Array, " asset"],
+) -> tuple[AccountLedger, ...]:
+    """Return the ledgers with this round's calls noted account by account, at the round's mid."""
+    held = select(mid, venue.accounts.collateral_assets)
+    owed = select(mid, venue.accounts.debt_assets) * growth
+    assert state.ledgers is not None
+    return tuple(
+        AccountLedger(
+            seized=ledger.seized + ration * _worth(tranche.accounts.collateral, c.seized, held),
+            repaid=ledger.repaid + ration * _worth(tranche.accounts.debt, c.repaid, owed),
+            written_off=ledger.written_off
+            + ration * _worth(tranche.accounts.debt, c.written_off, owed),
+        )
+        for ledger, tranche, c, ration in zip(
+            state.ledgers, book, wanted.calls, rations, strict=True
+        )
+    )
+
+
+def _worth(
+    units: Float[Array, "held account"],
+    fraction: Float[Array, "share account"],
+    price: Float[Array, " held"],
+) -> Float[Array, " account"]:
+    return row_sum(units * fraction * price[:, None])
 
 
 def _ration(room: Float[Array, ""]) -> Float[Array, ""]:

@@ -16,7 +16,6 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
-from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout, Tranche, lay_out, tranches

@@ -55,6 +55,18 @@ class Flow(IntEnum):
 
 
 @pytree
+class AccountLedger:
+    """What happened to each account so far, in the numeraire; leaves are `(account,)`.
+
+    Kept only in traces: a run over many scenarios carries no such arrays.
+    """
+
+    seized: Float[Array, " account"]
+    repaid: Float[Array, " account"]
+    written_off: Float[Array, " account"]
+
+
+@pytree
 class VenueState:
     """What changes on a venue in a scenario.
 
@@ -68,6 +80,7 @@ class VenueState:
         paid: `(layer,)` paid so far, numeraire.
         flows: `(flow,)` cumulated flows, entries as in `Flow`.
         oracle: state of the venue's oracle.
+        ledgers: per tranche, what happened to each account; `None` outside of traces.
     """
 
     collateral: tuple[Float[Array, "share account"], ...]
@@ -79,6 +92,7 @@ class VenueState:
     paid: Float[Array, " layer"]
     flows: Float[Array, " flow"]
     oracle: Any
+    ledgers: tuple[AccountLedger, ...] | None = None
 
 
 @pytree
@@ -106,8 +120,10 @@ def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
     return jnp.stack([flows.get(entry.name.lower(), zero) for entry in Flow])
 
 
-def opening_state(system: System, books: tuple[tuple[Tranche, ...], ...]) -> State:
-    """Return the state before the first step."""
+def opening_state(
+    system: System, books: tuple[tuple[Tranche, ...], ...], *, with_ledgers: bool = False
+) -> State:
+    """Return the state before the first step, with account ledgers for a trace."""
     dtype = system.market.price.dtype
     zero = jnp.zeros((), dtype)
     venues = tuple(
@@ -121,6 +137,7 @@ def opening_state(system: System, books: tuple[tuple[Tranche, ...], ...]) -> Sta
             paid=jnp.zeros_like(venue.funds),
             flows=jnp.zeros(len(Flow), dtype),
             oracle=venue.oracle.init(system.market),
+            ledgers=tuple(_empty_ledger(t) for t in book) if with_ledgers else None,
         )
         for venue, book in zip(system.venues, books, strict=True)
     )
@@ -135,3 +152,8 @@ def opening_state(system: System, books: tuple[tuple[Tranche, ...], ...]) -> Sta
 
 def _ones(shares: int, tranche: Tranche) -> jax.Array:
     return jnp.ones((shares, tranche.accounts.count), tranche.accounts.collateral.dtype)
+
+
+def _empty_ledger(tranche: Tranche) -> AccountLedger:
+    zeros = jnp.zeros(tranche.accounts.count, tranche.accounts.collateral.dtype)
+    return AccountLedger(seized=zeros, repaid=zeros, written_off=zeros)

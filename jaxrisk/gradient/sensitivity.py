@@ -1,0 +1,284 @@
+"""Sensitivities of losses across liquidations, each with its referee.
+
+Liquidation is a jump, so differentiating the exact simulation is wrong for whatever moves a
+trigger. Two estimators are used, each where it is valid, and both stand beside a central bump with
+common random numbers, which is the referee:
+
+* `pathwise`: the exact simulation differentiated; only for parameters no trigger depends on;
+* `smoothed gate`: the simulation with logistic triggers of a stated width, differentiated; biased
+  by the width, so it is only as good as its agreement with the bump.
+
+Plain autodiff through a hard trigger is never returned.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from jaxrisk.gradient.parameter import KINDS, Parameter, parameters, with_values
+from jaxrisk.system.simulate import (
+    Outcome,
+    Plan,
+    cut_books,
+    final_state,
+    layouts,
+    over_scenarios,
+    outcome,
+    step_rules,
+)
+from jaxrisk.system.system import System
+
+MEASURES: dict[str, Callable[[Outcome], Float[Array, ""]]] = {
+    "bad_debt_usd": lambda o: jnp.sum(o.bad_debt),
+    "liquidated_usd": lambda o: jnp.sum(o.liquidated),
+    "borrower_loss_usd": lambda o: jnp.sum(o.borrower_loss),
+    "keeper_profit_usd": lambda o: jnp.sum(o.keeper_profit),
+    "supplier_loss_usd": lambda o: jnp.sum(o.supplier_loss),
+}
+
+# A verdict needs errors this narrow, and an estimate this many combined errors from the bump.
+WIDEST_RELATIVE_ERROR = 0.10
+FARTHEST_IN_ERRORS = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """One derivative and its check.
+
+    Attributes:
+        measure: what is differentiated: a mean, or `<measure>.es_<confidence>`.
+        parameter: with respect to what.
+        value: the parameter's value.
+        derivative: measure per unit of the parameter.
+        standard_error: Monte Carlo error of the derivative.
+        estimator: how it was obtained, with the width of the gate.
+        bump_derivative: central difference with common random numbers.
+        bump_standard_error: its Monte Carlo error.
+        agrees: whether the two agree within their errors, and the errors are narrow.
+    """
+
+    measure: str
+    parameter: str
+    value: float
+    derivative: float
+    standard_error: float
+    estimator: str
+    bump_derivative: float
+    bump_standard_error: float
+    agrees: bool
+
+
+def sensitivities(
+    system: System,
+    key: Key[Array, ""],
+    *,
+    scenarios: int,
+    steps: int,
+    step_years: float,
+    measures: Sequence[str] = ("bad_debt_usd",),
+    kinds: Sequence[str] = KINDS,
+    confidence: float | None = None,
+    rounds: int = 3,
+    width: float = 0.02,
+    bump: float = 0.02,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> list[Sensitivity]:
+    """Return the sensitivity of every measure to every parameter, with the bump beside it.
+
+    Args:
+        system: what scenarios start from.
+        key: from `root_key`; the same draws serve the estimator and both bumps.
+        scenarios: how many scenarios, ids from 0.
+        steps: number of steps.
+        step_years: length of a step, in years.
+        measures: names in `MEASURES`.
+        kinds: kinds of parameters, see `parameters`.
+        confidence: also the expected shortfall of every measure at this level.
+        rounds: largest number of cascade rounds in a step.
+        width: of the smoothed gate, in health.
+        bump: size of the bump, as a share of the parameter's value.
+        on_progress: called with what is being computed.
+
+    Raises:
+        ValueError: an unknown measure or kind.
+    """
+    unknown = [m for m in measures if m not in MEASURES]
+    if unknown:
+        raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
+    chosen = parameters(system, kinds)
+    if not chosen or not measures:
+        return []
+    study = _Study(system, key, chosen, tuple(measures), np.arange(scenarios), step_years)
+    hard = Plan(steps=steps, rounds=rounds)
+    on_progress("bumps")
+    values = study.losses(hard)
+    base = values(study.opening)
+    bumps = [study.bumped(values, parameter, i, bump) for i, parameter in enumerate(chosen)]
+    on_progress("gradients")
+    slopes = study.slopes(hard, width)
+    rows = []
+    for m, measure in enumerate(measures):
+        tails: list[tuple[str, float | None]] = [(measure, None)]
+        if confidence is not None:
+            tails.append((f"{measure}.es_{confidence:g}", confidence))
+        for name, level in tails:
+            for p, parameter in enumerate(chosen):
+                estimate = _mean(_weighted(slopes[:, m, p], base[:, m], level))
+                low, high, size = bumps[p]
+                referee = _mean(_difference(low[:, m], high[:, m], base[:, m], level) / size)
+                rows.append(_row(name, parameter, estimate, referee, width))
+    return rows
+
+
+def agrees(estimate: tuple[float, float], referee: tuple[float, float]) -> bool:
+    """Return whether an estimate passes against its bump, each given with its standard error.
+
+    It fails when they disagree by more than four combined errors, and also when either error is
+    wider than a tenth of the bump: a check that cannot fail is none.
+    """
+    (value, error), (bump, bump_error) = estimate, referee
+    if value == bump == 0.0 and error == bump_error == 0.0:
+        return True
+    widest = WIDEST_RELATIVE_ERROR * abs(bump)
+    narrow = error <= widest and bump_error <= widest
+    return bool(narrow and abs(value - bump) <= FARTHEST_IN_ERRORS * math.hypot(error, bump_error))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    """What all estimators share: the system, the draws and the parameters."""
+
+    system: System
+    key: Key[Array, ""]
+    parameters: list[Parameter]
+    measures: tuple[str, ...]
+    ids: np.ndarray
+    step_years: float
+
+    @property
+    def opening(self) -> Float[np.ndarray, " parameter"]:
+        return np.array([p.value for p in self.parameters])
+
+    def _loss(self, plan: Plan) -> Callable[..., Any]:
+        """Return the binder of `(values, scenario) -> (measure,)`."""
+
+        def bind(system: System, layout: tuple, rules: Any, key: Any) -> Callable:
+            def loss(values: Float[Array, " parameter"], scenario: Int[Array, ""]) -> Array:
+                changed = with_values(system, self.parameters, values)
+                books = cut_books(changed, layout)
+                state = final_state(plan, changed, books, rules, key, scenario)
+                ended = outcome(changed, books, state, plan.steps)
+                return jnp.stack([MEASURES[m](ended) for m in self.measures])
+
+            return loss
+
+        return bind
+
+    def _arguments(self, plan: Plan, width: float | None) -> tuple:
+        rules = step_rules(self.system, plan, self.step_years, width)
+        return self.system, layouts(self.system, plan), rules, self.key
+
+    def losses(self, plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function from parameter values to exact losses `(scenario, measure)`."""
+        bind = self._loss(plan)
+
+        def bound(values: Array, *arguments: Any) -> Callable:
+            loss = bind(*arguments)
+            return lambda scenario: loss(values, scenario)
+
+        run = over_scenarios(bound, plan.chunk)
+        dtype = self.system.market.price.dtype
+        return lambda values: np.asarray(
+            run((jnp.asarray(values, dtype), *self._arguments(plan, None)), self.ids), np.float64
+        )
+
+    def bumped(
+        self,
+        losses: Callable[[np.ndarray], np.ndarray],
+        parameter: Parameter,
+        index: int,
+        share: float,
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return losses below and above the parameter's value, and the distance between."""
+        size = share * abs(parameter.value) if parameter.step is None else parameter.step
+        low, high = self.opening, self.opening
+        low[index] -= size
+        high[index] += size
+        return losses(low), losses(high), 2.0 * size
+
+    def slopes(self, plan: Plan, width: float) -> np.ndarray:
+        """Return derivatives `(scenario, measure, parameter)`, each by its valid estimator."""
+        differentiable = dataclasses.replace(plan, differentiable=True)
+        smooth = np.array([p.smooth for p in self.parameters])
+        result = np.zeros((len(self.ids), len(self.measures), len(self.parameters)))
+        for chosen, gate_width in ((~smooth, width), (smooth, None)):
+            if chosen.any():
+                all_slopes = self._jacobian(differentiable, gate_width)
+                result[:, :, chosen] = all_slopes[:, :, chosen]
+        return result
+
+    def _jacobian(self, plan: Plan, width: float | None) -> np.ndarray:
+        bind = self._loss(plan)
+
+        def bound(values: Array, *arguments: Any) -> Callable:
+            loss = bind(*arguments)
+            return lambda scenario: jax.jacrev(loss)(values, scenario)
+
+        dtype = self.system.market.price.dtype
+        run = over_scenarios(bound, plan.chunk)
+        slopes = run((jnp.asarray(self.opening, dtype), *self._arguments(plan, width)), self.ids)
+        return np.asarray(slopes, np.float64)
+
+
+def _weighted(slopes: np.ndarray, losses: np.ndarray, confidence: float | None) -> np.ndarray:
+    """Return per-scenario terms whose mean is the derivative of the mean or of the shortfall.
+
+    Source: Rockafellar and Uryasev: the derivative of ES is the mean of the loss's derivative over
+    the tail, the quantile held.
+    """
+    if confidence is None:
+        return slopes
+    quantile = np.quantile(losses, confidence, method="higher")
+    return slopes * (losses >= quantile) / (1.0 - confidence)
+
+
+def _difference(
+    low: np.ndarray, high: np.ndarray, losses: np.ndarray, confidence: float | None
+) -> np.ndarray:
+    """Return per-scenario differences whose mean is the bump of the mean or of the shortfall."""
+    if confidence is None:
+        return high - low
+    quantile = np.quantile(losses, confidence, method="higher")
+    above = lambda x: np.maximum(x - quantile, 0.0)
+    return (above(high) - above(low)) / (1.0 - confidence)
+
+
+def _mean(terms: np.ndarray) -> tuple[float, float]:
+    error = float(np.std(terms, ddof=1) / math.sqrt(len(terms))) if len(terms) > 1 else math.inf
+    return float(np.mean(terms)), error
+
+
+def _row(
+    measure: str,
+    parameter: Parameter,
+    estimate: tuple[float, float],
+    referee: tuple[float, float],
+    width: float,
+) -> Sensitivity:
+    return Sensitivity(
+        measure=measure,
+        parameter=parameter.name,
+        value=parameter.value,
+        derivative=estimate[0],
+        standard_error=estimate[1],
+        estimator="pathwise" if parameter.smooth else f"smoothed gate, width {width:g}",
+        bump_derivative=referee[0],
+        bump_standard_error=referee[1],
+        agrees=agrees(estimate, referee),
+    )

@@ -1,0 +1,227 @@
+"""What would be liquidated if prices moved now, and the state of the book before they do.
+
+The map is a snapshot: prices jump, the venue sees them, nothing else reacts. It says how much is
+within reach of a move, not what a cascade would make of it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jaxrisk.market.state import Market
+from jaxrisk.measure.leverage import seen_price
+from jaxrisk.numerics.gate import positive_or_one, smaller
+from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.system import System
+from jaxrisk.venue.account import per_account
+from jaxrisk.venue.health import health_factor, toxic, value_accounts
+from jaxrisk.venue.incentive import bonus_table
+from jaxrisk.venue.venue import Venue
+
+JOINT = "all"
+"""Name of the joint move in the asset column of the map's table."""
+
+
+@pytree
+class LiquidationMap:
+    """Totals over the accounts with health below 1, at moved prices as the venue sees them.
+
+    Attributes:
+        debt: what these accounts owe.
+        collateral: what they hold.
+        seizable: what keepers would take of it by closing them in full, bonus included.
+        bad_debt: what closing them in full would leave unpaid: D − C / (1 + bonus), at least 0.
+    """
+
+    debt: Float[Array, "*grid"]
+    collateral: Float[Array, "*grid"]
+    seizable: Float[Array, "*grid"]
+    bad_debt: Float[Array, "*grid"]
+
+
+def volatile_assets(market: Market, *, above: float = 0.10) -> Bool[np.ndarray, " asset"]:
+    """Return which assets are volatile, on the host: the ones a joint move takes along.
+
+    Args:
+        market: the opening market, whose running variance is that of the configuration.
+        above: volatility per year beyond which an asset is volatile; one pegged to a volatile
+            asset is volatile too.
+    """
+    volatile = np.sqrt(np.asarray(market.variance, np.float64)) > above
+    return np.asarray(with_pegged(market, jnp.asarray(volatile)))
+
+
+def with_pegged(market: Market, moves: Bool[Array, " asset"]) -> Bool[Array, " asset"]:
+    """Return the mask of assets that move, with those pegged to one of them added."""
+    if market.underlying is None:
+        return moves
+    return moves | select(moves, market.underlying)
+
+
+def moved_price(
+    venue: Venue, market: Market, moves: Bool[Array, " asset"], change: Float[Array, ""]
+) -> Float[Array, " asset"]:
+    """Return the prices the venue sees right after some market prices have changed at once.
+
+    The oracle's state is that before the move. A pegged asset keeps its exchange rate and goes
+    with its underlying; moved alone, only an oracle of market prices sees it.
+
+    Args:
+        venue: the venue, for its oracle.
+        market: the market at rest.
+        moves: `(asset,)` which assets move.
+        change: price change as a fraction, above −1; −0.3 is a fall of 30 %.
+    """
+    together = with_pegged(market, moves)
+    factor = jnp.where(together, 1.0 + change, jnp.ones_like(change))
+    moved = dataclasses.replace(market, price=market.price * factor)
+    _, seen = venue.oracle.see(venue.oracle.init(market), moved)
+    return seen
+
+
+def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> LiquidationMap:
+    """Return the totals over the accounts with health below 1, as scalars.
+
+    Args:
+        venue: the venue and its book.
+        price: `(asset,)` prices as the venue sees them.
+    """
+    accounts = venue.accounts
+    value = value_accounts(accounts, venue.collateral.liquidation_threshold, price)
+    values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
+    bonus = bonus_table(venue.incentive, len(venue.categories), values.shape[0])
+    # Debt that the collateral can repay: each asset at its own bonus, as if taken pro rata.
+    redeemable = jnp.sum(values / (1.0 + per_account(bonus, accounts.category)), axis=0)
+    repaid = smaller(value.debt, redeemable)
+    seizable = value.collateral * (repaid / positive_or_one(redeemable))
+    below = value.backing < value.debt
+    total = lambda x: jnp.sum(jnp.where(below, x, jnp.zeros_like(x)))
+    return LiquidationMap(
+        debt=total(value.debt),
+        collateral=total(value.collateral),
+        seizable=total(seizable),
+        bad_debt=total(value.debt - repaid),
+    )
+
+
+def liquidation_map(
+    system: System, changes: Float[Array, " grid"], moves: Bool[Array, " asset"] | int
+) -> LiquidationMap:
+    """Return what each venue could liquidate after each instantaneous move, leaves `(venue, grid)`.
+
+    Args:
+        system: the system.
+        changes: `(grid,)` price changes as fractions, above −1.
+        moves: `(asset,)` which assets move together, or the index of the only one; assets pegged
+            to them move along.
+    """
+    if isinstance(moves, int):
+        moves = jnp.arange(len(system.assets)) == moves
+
+    def after(change: Float[Array, ""]) -> LiquidationMap:
+        totals = [
+            within_liquidation(venue, moved_price(venue, system.market, moves, change))
+            for venue in system.venues
+        ]
+        return jax.tree.map(lambda *scalars: jnp.stack(scalars), *totals)
+
+    return jax.vmap(after, out_axes=1)(changes)
+
+
+def liquidation_table(
+    system: System, changes: Sequence[float], joint: Bool[np.ndarray, " asset"]
+) -> dict[str, np.ndarray]:
+    """Return the liquidation map of every asset and of the joint move as columns, on the host.
+
+    `venue`, `asset`, `price_change_frac`, `liquidatable_debt_usd`, `liquidatable_collateral_usd`,
+    `bad_debt_usd`: venue by venue, asset by asset, then the joint move as asset `all`. An asset
+    without bearing on a venue, by itself or through its pegged assets, has no rows there.
+
+    Args:
+        system: the system.
+        changes: price changes as fractions, above −1.
+        joint: `(asset,)` which assets the joint move takes along.
+    """
+    alone = np.eye(len(system.assets), dtype=bool)
+    masks = np.concatenate([alone, np.asarray(joint)[None, :]])
+    names = np.array([*system.assets, JOINT], dtype=object)
+    grid = jnp.asarray(np.asarray(changes, np.float64), system.market.price.dtype)
+    maps = jax.tree.map(
+        lambda x: np.asarray(x, np.float64), _maps(system, grid, jnp.asarray(masks))
+    )
+    rows = [
+        (v, m)
+        for v, venue in enumerate(system.venues)
+        for m in [*sorted(_bearing(venue, system.market)), len(system.assets)]
+    ]
+    venue, mask = (np.repeat([row[i] for row in rows], len(changes)) for i in (0, 1))
+    step = np.tile(np.arange(len(changes)), len(rows))
+    return {
+        "venue": np.array([v.name for v in system.venues], dtype=object)[venue],
+        "asset": names[mask],
+        "price_change_frac": np.asarray(changes, np.float64)[step],
+        "liquidatable_debt_usd": maps.debt[mask, venue, step],
+        "liquidatable_collateral_usd": maps.collateral[mask, venue, step],
+        "bad_debt_usd": maps.bad_debt[mask, venue, step],
+    }
+
+
+def snapshot(system: System) -> dict[str, float | int]:
+    """Return the state of the whole book at the prices each venue sees, as plain numbers.
+
+    `accounts` (positions, so an owner on two venues counts twice), `debt_usd`, `collateral_usd`,
+    `median_health_factor` of accounts that owe (NaN where none does), `debt_below_health_1_1_usd`,
+    `liquidatable_accounts` (health below 1), `insolvent_accounts` (collateral worth less than the
+    debt), `toxic_share_frac` (share of debt in positions whose loan to value exceeds
+    1 / (1 + bonus)), `debt_herfindahl` (sum of squared shares of debt by account: 1 where one owes
+    everything; its inverse is the effective number of borrowers) and `largest_debt_share_frac`.
+    Shares are 0 where nothing is owed. Summed in float64.
+    """
+    blocks = [np.asarray(_opening(venue, system.market), np.float64) for venue in system.venues]
+    collateral, debt, health, poisoned = np.concatenate(blocks, axis=1)
+    owing = debt > 0
+    total = float(debt.sum())
+    share = debt / total if total > 0 else np.zeros_like(debt)
+    return {
+        "accounts": int(debt.size),
+        "debt_usd": total,
+        "collateral_usd": float(collateral.sum()),
+        "median_health_factor": float(np.median(health[owing])) if owing.any() else float("nan"),
+        "debt_below_health_1_1_usd": float(debt[health < 1.1].sum()),
+        "liquidatable_accounts": int((health < 1.0).sum()),
+        "insolvent_accounts": int((collateral < debt).sum()),
+        "toxic_share_frac": float(share[poisoned > 0].sum()),
+        "debt_herfindahl": float((share**2).sum()),
+        "largest_debt_share_frac": float(share.max(initial=0.0)),
+    }
+
+
+@jax.jit
+def _maps(
+    system: System, changes: Float[Array, " grid"], masks: Bool[Array, "mask asset"]
+) -> LiquidationMap:
+    # One mask after the other: the grid alone fills the machine, and memory stays that of one map.
+    return lax.map(lambda moves: liquidation_map(system, changes, moves), masks)
+
+
+@jax.jit
+def _opening(venue: Venue, market: Market) -> Float[Array, "4 account"]:
+    """Return collateral, debt, health and the toxic flag of every account, stacked."""
+    price = seen_price(venue, market)
+    value = value_accounts(venue.accounts, venue.collateral.liquidation_threshold, price)
+    health = health_factor(venue, price)
+    return jnp.stack([value.collateral, value.debt, health, toxic(venue, price)])
+
+
+def _bearing(venue: Venue, market: Market) -> set[int]:
+    """Return the assets whose move bears on a venue: held or owed there, or underlying of one."""
+    present = {*venue.accounts.collateral_assets, *venue.accounts.debt_assets}
+    if market.underlying is None:
+        return present
+    return present | {market.underlying[a] for a in present}
