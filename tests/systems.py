@@ -6,7 +6,6 @@ deficit; the isolated one has a single pair, no close factor and socialised loss
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from jaxrisk.system.book import Layout
 from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.policy import BestPair, Keeper, ProRata
 from jaxrisk.system.simulate import Plan, cut_books, layouts
-from jaxrisk.system.step import StepRules, absorb, accrue, move
+from jaxrisk.system.step import StepRules, absorb, accrue, move, see
 from jaxrisk.system.system import State, System, opening_state
 from jaxrisk.venue.account import Accounts, take
 from jaxrisk.venue.close import FractionClose
@@ -277,7 +276,7 @@ def played_verb_by_verb(system: System) -> list[tuple[str, State]]:
     return played
 
 
-@functools.partial(jax.jit, static_argnames=())
+@jax.jit
 def _verbs(system: System, layout: tuple[Layout, ...], rules: StepRules) -> tuple:
     return verb_states(system, layout, rules)
 
@@ -295,7 +294,8 @@ def verb_states(system: System, layout: tuple[Layout, ...], rules: StepRules) ->
     def one_step(state: State, noise: jax.Array) -> tuple[State, tuple]:
         moved = move(system, rules, state, noise)
         accrued = accrue(system, rules, moved)
-        state, rounds = lax.scan(one_round, accrued, None, length=ROUNDS)
+        seen = see(system, accrued)
+        state, rounds = lax.scan(one_round, seen, None, length=ROUNDS)
         state = absorb(system, state)
         return state, (moved, accrued, rounds, state)
 

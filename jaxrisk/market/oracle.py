@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import select
-from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.pytree import pytree, static
 
 
 @pytree
@@ -16,9 +16,14 @@ class SpotOracle:
         """Return the opening oracle state: none."""
         del market
 
-    def see(self, state: None, market: Market) -> tuple[None, Float[Array, " asset"]]:
-        """Return the new oracle state and the seen price `(asset,)`."""
-        return state, market.mid
+    def observe(self, state: None, market: Market) -> None:
+        """Return the oracle state after a step: none."""
+        del state, market
+
+    def seen(self, state: None, market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del state
+        return market.mid
 
 
 @pytree
@@ -32,18 +37,51 @@ class ExchangeRateOracle:
         """Return the opening oracle state: none."""
         del market
 
-    def see(self, state: None, market: Market) -> tuple[None, Float[Array, " asset"]]:
-        """Return the new oracle state and the seen price `(asset,)`."""
+    def observe(self, state: None, market: Market) -> None:
+        """Return the oracle state after a step: none."""
+        del state, market
+
+    def seen(self, state: None, market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del state
         if market.underlying is None:
-            return state, market.mid
-        return state, select(market.mid, market.underlying) * jnp.exp(market.log_ratio)
+            return market.mid
+        return select(market.mid, market.underlying) * jnp.exp(market.log_ratio)
+
+
+@pytree
+class DelayedOracle:
+    """Sees the mid of some steps ago, like a security module that holds prices back.
+
+    Attributes:
+        steps: delay in steps, at least 1.
+    """
+
+    steps: int = static()
+
+    def init(self, market: Market) -> Float[Array, "delay asset"]:
+        """Return the opening oracle state: the opening mid, as if it had always been so."""
+        return jnp.broadcast_to(market.mid, (self.steps + 1, market.price.shape[0]))
+
+    def observe(
+        self, state: Float[Array, "delay asset"], market: Market
+    ) -> Float[Array, "delay asset"]:
+        """Return the last mids, oldest first."""
+        return jnp.concatenate([state[1:], market.mid[None, :]])
+
+    def seen(
+        self, state: Float[Array, "delay asset"], market: Market
+    ) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del market
+        return state[0]
 
 
 @pytree
 class DeviationOracle:
-    """Keeps its last answer until the mid has moved by more than `deviation` (a fraction).
+    """Publishes at most once a step, when the mid has moved by more than `deviation`.
 
-    Source: push feeds that update on deviation; a deviation of 0 is the spot oracle.
+    Source: push feeds that update on deviation.
 
     Attributes:
         deviation: `(asset,)` relative move that triggers an update.
@@ -52,16 +90,23 @@ class DeviationOracle:
     deviation: Float[Array, " asset"]
 
     def init(self, market: Market) -> Float[Array, " asset"]:
-        """Return the opening oracle state: the last published price `(asset,)`."""
+        """Return the opening oracle state: the last published price."""
         return market.mid
 
-    def see(
-        self, state: Float[Array, " asset"], market: Market
-    ) -> tuple[Float[Array, " asset"], Float[Array, " asset"]]:
-        """Return the new oracle state and the seen price `(asset,)`."""
-        mid = market.mid
-        seen = jnp.where(jnp.abs(mid - state) >= self.deviation * state, mid, state)
-        return seen, seen
+    def observe(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the price published last."""
+        moved = jnp.abs(market.mid - state) >= self.deviation * state
+        return jnp.where(moved, market.mid, state)
+
+    def seen(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del market
+        return state
 
 
-Oracle = SpotOracle | ExchangeRateOracle | DeviationOracle
+Oracle = SpotOracle | ExchangeRateOracle | DelayedOracle | DeviationOracle
+
+
+def opening_prices(oracle: Oracle, market: Market) -> Float[Array, " asset"]:
+    """Return the prices a venue with this oracle works with before anything has happened."""
+    return oracle.seen(oracle.init(market), market)

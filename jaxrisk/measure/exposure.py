@@ -1,7 +1,7 @@
 """What would be liquidated if prices moved now, and the state of the book before they do.
 
-The map is a snapshot: prices jump, the venue sees them, nothing else reacts. It says how much is
-within reach of a move, not what a cascade would make of it.
+The map is a snapshot: prices jump, the venue comes to see them, nothing else reacts. It says how
+much is within reach of a move, not what a cascade would make of it.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
-from jaxrisk.measure.leverage import seen_price
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
@@ -67,10 +67,10 @@ def with_pegged(market: Market, moves: Bool[Array, " asset"]) -> Bool[Array, " a
 def moved_price(
     venue: Venue, market: Market, moves: Bool[Array, " asset"], change: Float[Array, ""]
 ) -> Float[Array, " asset"]:
-    """Return the prices the venue sees right after some market prices have changed at once.
+    """Return the prices the venue sees once some market prices have changed and stayed there.
 
-    The oracle's state is that before the move. A pegged asset keeps its exchange rate and goes
-    with its underlying; moved alone, only an oracle of market prices sees it.
+    A delayed oracle has caught up. A pegged asset keeps its exchange rate and goes with its
+    underlying; moved alone, only an oracle of market prices sees it.
 
     Args:
         venue: the venue, for its oracle.
@@ -81,8 +81,7 @@ def moved_price(
     together = with_pegged(market, moves)
     factor = jnp.where(together, 1.0 + change, jnp.ones_like(change))
     moved = dataclasses.replace(market, price=market.price * factor)
-    _, seen = venue.oracle.see(venue.oracle.init(market), moved)
-    return seen
+    return opening_prices(venue.oracle, moved)
 
 
 def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> LiquidationMap:
@@ -213,7 +212,7 @@ def _maps(
 @jax.jit
 def _opening(venue: Venue, market: Market) -> Float[Array, "4 account"]:
     """Return collateral, debt, health and the toxic flag of every account, stacked."""
-    price = seen_price(venue, market)
+    price = opening_prices(venue.oracle, market)
     value = value_accounts(venue.accounts, venue.collateral.liquidation_threshold, price)
     health = health_factor(venue, price)
     return jnp.stack([value.collateral, value.debt, health, toxic(venue, price)])

@@ -8,16 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
 from jaxrisk.measure.solvency import BalanceSheet
 from jaxrisk.venue.health import health_factor, liquidation_price, toxic, value_accounts
 from jaxrisk.venue.venue import Venue
-
-
-def seen_price(venue: Venue, market: Market) -> Float[Array, " asset"]:
-    """Return the prices of a market at rest as the venue sees them, `(asset,)`."""
-    _, seen = venue.oracle.see(venue.oracle.init(market), market)
-    return seen
 
 
 def distance_to_liquidation(
@@ -91,7 +86,9 @@ def account_columns(
         moves: `(asset,)` which assets fall together in the distance to liquidation.
     """
     figures, prices = _figures(venue, market, jnp.asarray(moves))
-    columns = {name: np.asarray(values, np.float64) for name, values in figures.items()}
+    columns: dict[str, np.ndarray] = {
+        name: np.asarray(values, np.float64) for name, values in figures.items()
+    }
     columns["toxic"] = columns["toxic"] > 0
     for name, row in zip(market.assets, np.asarray(prices, np.float64), strict=True):
         if np.isfinite(row).any():
@@ -103,5 +100,5 @@ def account_columns(
 def _figures(
     venue: Venue, market: Market, moves: Bool[Array, " asset"]
 ) -> tuple[dict[str, Array], Array]:
-    price = seen_price(venue, market)
+    price = opening_prices(venue.oracle, market)
     return account_leverage(venue, price, moves), liquidation_price(venue, price)

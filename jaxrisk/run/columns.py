@@ -71,7 +71,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "scenarios": _columns(
         ("scenario", "id", "scenario id; with inputs and seed it fixes the path"),
         ("bad_debt_usd", "USD", "bad debt recognised over the horizon"),
-        ("liquidated_usd", "USD", "debt repaid by liquidations"),
+        ("liquidated_usd", "USD", "collateral seized in liquidations, at market prices"),
         ("borrower_loss_usd", "USD", "collateral seized from borrowers beyond the debt repaid"),
         ("supplier_loss_usd", "USD", "bad debt that ends on suppliers after the waterfall"),
         ("keeper_profit_usd", "USD", "liquidators' profit after slippage and cost"),
@@ -79,13 +79,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (
             "conservation_error_frac",
             "fraction",
-            "largest gap between assets and liabilities plus equity, over gross flow",
+            "largest gap between assets and claims of a venue's balance sheet, over its size",
         ),
-        ("rounds", "count", "most cascade rounds used in a step"),
+        ("rounds", "count", "mean number of cascade rounds in a step"),
         ("converged", "bool", "every step's cascade ended within its bound of rounds"),
-        ("minimum_price_{asset}_usd", "USD", "lowest market price of {asset} on the path"),
+        ("final_price_{asset}_usd", "USD", "market price of {asset} at the end"),
         ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
-        ("liquidated_{venue}_usd", "USD", "debt repaid by liquidations on {venue}"),
+        ("liquidated_{venue}_usd", "USD", "collateral seized in liquidations on {venue}"),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
     ),
     "accounts": _columns(

@@ -4,7 +4,7 @@ Bars and colours appear on a terminal only; piped output is plain text, and JSON
 untouched by any of this.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -215,3 +215,26 @@ def _cell(name: str, value: Any, error: Any) -> str:
 def _plural(word: str, number: int) -> str:
     """Return the word, with an s unless the number is one."""
     return word if number == 1 else f"{word}s"
+
+
+def print_events(events: Sequence[Mapping[str, Any]], scenario: int) -> None:
+    """Print the events of a replayed scenario on stdout: prices, then what they set off."""
+    output = console()
+    calls = [event for event in events if event["event"] == "liquidation"]
+    bad_debt = sum(event["bad_debt_usd"] for event in calls)
+    for event in events:
+        hours = f"{event['time_hours']:8.2f} h"
+        if event["event"] == "prices":
+            text = ", ".join(f"{a} {fmt.significant(p)}" for a, p in event["price_usd"].items())
+            output.print(f"{hours}  {text}", soft_wrap=True)
+        else:
+            left = f", bad debt {fmt.amount(event['bad_debt_usd'])}" * (event["bad_debt_usd"] > 0)
+            output.print(
+                f"{hours}    {event['venue']} {event['account_id']}: seized "
+                f"{fmt.amount(event['seized_usd'])}, repaid {fmt.amount(event['repaid_usd'])}{left}",
+                soft_wrap=True,
+            )
+    output.print(
+        f"scenario {scenario}: {len(calls)} account-steps liquidated, bad debt "
+        f"{fmt.amount(bad_debt)}"
+    )

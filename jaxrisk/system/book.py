@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree, static
@@ -65,7 +66,7 @@ def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
         health_groups: into how many groups of equal size by health each category is cut; more
             than one makes tranches skippable.
     """
-    _, seen = venue.oracle.see(venue.oracle.init(market), market)
+    seen = opening_prices(venue.oracle, market)
     health = np.asarray(health_factor(venue, seen))
     category = np.asarray(venue.accounts.category)
     members, reach, categories, skippable = [], [], [], []
@@ -114,8 +115,7 @@ def within_reach(
     Health is a ratio of sums with non-negative weights, so for accounts that were never touched it
     falls at most by (worst collateral move) / (worst debt move).
     """
-    _, before = venue.oracle.see(venue.oracle.init(opening), opening)
-    change = seen / before
+    change = seen / opening_prices(venue.oracle, opening)
     backing = jnp.min(select(change, tranche.accounts.collateral_assets))
     owed = jnp.max(select(change, tranche.accounts.debt_assets) * growth)
     # One part in a thousand of slack covers rounding of the health factors themselves.

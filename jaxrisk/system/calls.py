@@ -146,5 +146,5 @@ def _units(
 ) -> Float[Array, " held"]:
     """Return units per asset that stand behind fractions of the book."""
     if fraction.shape[0] == 1:
-        return jnp.matmul(units, fraction[0])
+        return jnp.matmul(units, fraction[0], precision="highest")
     return jnp.sum(units * fraction, axis=1)

@@ -98,16 +98,16 @@ def cascade_round(
     demand = _sum(
         [
             spread(wanted.units, venue.accounts.collateral_assets, count)
-            for venue, (_, wanted) in zip(venues, looks, strict=True)
+            for venue, wanted in zip(venues, looks, strict=True)
         ]
     )
     called = [
         _go(system, venue, book, state, wanted, demand, market.mid)
-        for venue, book, (state, wanted) in zip(venues, books, looks, strict=True)
+        for venue, book, state, wanted in zip(venues, books, states, looks, strict=True)
     ]
     fees = [
         _fee_units(venue, wanted.seen, moved)
-        for venue, (_, wanted), (_, moved) in zip(venues, looks, called, strict=True)
+        for venue, wanted, (_, moved) in zip(venues, looks, called, strict=True)
     ]
     sold = [
         spread(moved.seized - fee, venue.accounts.collateral_assets, count)
@@ -130,9 +130,9 @@ def _look(
     state: VenueState,
     market: Market,
     width: Float[Array, ""] | None,
-) -> tuple[VenueState, Wanted]:
-    """Return the venue having seen the market, and the calls that would pay on it."""
-    oracle, seen = venue.oracle.see(state.oracle, market)
+) -> Wanted:
+    """Return the calls that keepers would make on a venue at the prices it sees."""
+    seen = venue.oracle.seen(state.oracle, market)
     growth = jnp.exp(state.log_index)
     keeper, accounts = system.keeper, venue.accounts
     held, owed = select(seen, accounts.collateral_assets), select(seen, accounts.debt_assets)
@@ -159,7 +159,7 @@ def _look(
         units=_sum(units),
         seen=seen,
     )
-    return dataclasses.replace(state, oracle=oracle), wanted
+    return wanted
 
 
 def _go(

@@ -68,7 +68,7 @@ class ProRata:
         """Return each account as one pair of all collateral and all debt."""
         accounts, row = tranche.accounts, tranche.category
         units, held = accounts.collateral, prices.held
-        worth = lambda price, units: jnp.matmul(price, units)
+        worth = lambda price, units: jnp.matmul(price, units, precision="highest")
         full = worth(held, units)
         collateral = standing[0][0] * full
         debt = standing[1][0] * worth(prices.owed, accounts.debt)

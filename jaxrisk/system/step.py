@@ -2,8 +2,7 @@
 
 Read this file first. Every verb is a pure function `(system, state) -> state`; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
-scanned over time; scenarios are a `vmap` of that. Seeing happens inside the cascade, because prices
-are seen again after every round of sales.
+scanned over time; scenarios are mapped over that.
 """
 
 import dataclasses
@@ -58,6 +57,7 @@ def step(
     """
     state = move(system, rules, state, noise)
     state = accrue(system, rules, state)
+    state = see(system, state)
     market, venues, rounds, unfinished = cascade(
         system,
         books,
@@ -114,6 +114,15 @@ def _accrue_venue(
         flows=state.flows
         + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),
     )
+
+
+def see(system: System, state: State) -> State:
+    """Return the state after every venue's oracle has observed the market."""
+    venues = tuple(
+        dataclasses.replace(s, oracle=venue.oracle.observe(s.oracle, state.market))
+        for venue, s in zip(system.venues, state.venues, strict=True)
+    )
+    return dataclasses.replace(state, venues=venues)
 
 
 def absorb(system: System, state: State) -> State:

@@ -31,6 +31,8 @@ def morpho_blue(
     assets: Sequence[str],
     *,
     liquidation_loan_to_value: float,
+    collateral: str | None = None,
+    loan: str | None = None,
     name: str = "morpho_blue",
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     oracle: Oracle | None = None,
@@ -46,6 +48,8 @@ def morpho_blue(
         accounts: the book: exactly one collateral and one debt asset.
         assets: the system's assets, in order.
         liquidation_loan_to_value: LLTV, in (0, 1).
+        collateral: name of the collateral, to check the book against; not needed.
+        loan: name of the loan asset, likewise.
         name: of the venue.
         overrides: for the loan asset: `available_liquidity` (units), `base_rate`, `slope1`,
             `slope2`, `optimal_utilisation`, `reserve_factor`.
@@ -54,18 +58,24 @@ def morpho_blue(
         insurance: insurance that pays next, numeraire (none on the protocol itself).
 
     Raises:
-        ValueError: more than one collateral or debt asset, or an LLTV outside (0, 1).
+        ValueError: more than one collateral or debt asset, others than named, or an LLTV outside
+            (0, 1).
     """
     if len(accounts.collateral_assets) != 1 or len(accounts.debt_assets) != 1:
         raise ValueError(f"{name}: an isolated market has one collateral and one loan asset")
+    posted, borrowed = assets[accounts.collateral_assets[0]], assets[accounts.debt_assets[0]]
+    if (collateral or posted) != posted or (loan or borrowed) != borrowed:
+        raise ValueError(
+            f"{name}: the book posts {posted} and owes {borrowed}, the market is {collateral}/{loan}"
+        )
     if not 0 < liquidation_loan_to_value < 1:
         raise ValueError(f"{name}: liquidation_loan_to_value must be in (0, 1)")
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
-    loan = dict((overrides or {}).get(assets[accounts.debt_assets[0]], {}))
-    optimum = loan.get("optimal_utilisation", 0.9)
+    terms = dict((overrides or {}).get(borrowed, {}))
+    optimum = terms.get("optimal_utilisation", 0.9)
     debt = float(np.asarray(accounts.debt, np.float64).sum())
-    cash = loan.get("available_liquidity", debt * (1.0 / optimum - 1.0))
+    cash = terms.get("available_liquidity", debt * (1.0 / optimum - 1.0))
     weight = number([[liquidation_loan_to_value]])
     return Venue(
         accounts=accounts,
@@ -78,11 +88,11 @@ def morpho_blue(
         ),
         recognition=AtZeroCollateral(),
         interest=KinkedRate(
-            base=number([loan.get("base_rate", 0.01)]),
-            slope1=number([loan.get("slope1", 0.03)]),
-            slope2=number([loan.get("slope2", 0.12)]),
+            base=number([terms.get("base_rate", 0.01)]),
+            slope1=number([terms.get("slope1", 0.03)]),
+            slope2=number([terms.get("slope2", 0.12)]),
             optimal_utilisation=number([optimum]),
-            reserve_factor=number([loan.get("reserve_factor", 0.0)]),
+            reserve_factor=number([terms.get("reserve_factor", 0.0)]),
         ),
         pool=opening_pool(accounts, number([cash])),
         funds=number([reserve, insurance]),

@@ -1,0 +1,275 @@
+"""One run from configuration to results: parts that can be interrupted, then measures and report."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrisk.errors import DeviceError, Interrupted
+from jaxrisk.numerics.keys import root_key
+from jaxrisk.run import printing
+from jaxrisk.run.build import HOURS_A_YEAR, Built, input_files
+from jaxrisk.run.config import Config
+from jaxrisk.run.report import write_report
+from jaxrisk.run.store import RunDirectory
+from jaxrisk.run.summary import (
+    account_table,
+    liquidation_map_table,
+    path_quantile_table,
+    scenario_table,
+    sensitivity_rows,
+    sensitivity_table,
+    summarise,
+)
+from jaxrisk.system.simulate import Outcome, Plan, layouts, mapped, playing, step_rules
+from jaxrisk.system.trace import tracer
+
+# Scenarios of a part: small enough that an interrupt loses little, large enough to be busy.
+PART_SCENARIOS = 2048
+
+
+@dataclasses.dataclass
+class Clock:
+    """Seconds spent compiling and running."""
+
+    compile: float = 0.0
+    run: float = 0.0
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the time spent inside to `what`."""
+        start = time.perf_counter()
+        yield
+        setattr(self, what, getattr(self, what) + time.perf_counter() - start)
+
+
+def configure_device(device: str, precision: str, cores: int) -> str:
+    """Set JAX up for a run, before its first use, and return the device in words.
+
+    Args:
+        device: auto, cpu or gpu.
+        precision: float32 or float64.
+        cores: virtual CPU devices to make; without them one core does all the work.
+
+    Raises:
+        DeviceError: a GPU is asked for and JAX sees none.
+    """
+    jax.config.update("jax_enable_x64", precision == "float64")
+    jax.config.update("jax_num_cpu_devices", cores)
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    platform_name = jax.default_backend()
+    if device == "gpu" and platform_name != "gpu":
+        raise DeviceError(
+            f"--device gpu: jax sees {platform_name} only; install the CUDA plugin "
+            '(pip install "jaxrisk[cuda13]") or use --device cpu'
+        )
+    devices = jax.local_devices()
+    name = devices[0].device_kind
+    return f"{platform_name} ({name}), {len(devices)} device{'s' if len(devices) > 1 else ''}"
+
+
+def config_hash(config: Config) -> str:
+    """Return what tells one run's inputs from another's: configuration, seed and data files."""
+    content = config.model_dump(mode="json")
+    content["run"].pop("output")
+    content["run"].pop("device")
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for path in input_files(config):
+        digest.update(path.read_bytes() if path.exists() else b"")
+    return digest.hexdigest()[:16]
+
+
+def execute(
+    config: Config,
+    *,
+    built: Built,
+    device: str,
+    command: str,
+    config_text: str,
+    force: bool,
+    resume: bool,
+    quiet: bool,
+) -> tuple[dict[str, Any], Path]:
+    """Return the summary and the report's path after running and writing everything.
+
+    Raises:
+        ConfigError: the output directory cannot be used.
+        Interrupted: stopped by the user; finished parts are kept.
+        DeviceError: the device has too little memory.
+    """
+    assert config.run.output is not None
+    digest = config_hash(config)
+    directory = RunDirectory.create(
+        config.run.output, force=force, resume=resume, config_hash=digest
+    )
+    started, clock = time.perf_counter(), Clock()
+    try:
+        simulate_parts(config, built, directory, clock, device, quiet=quiet)
+        result = _finish(config, built, directory, clock, quiet=quiet)
+    except KeyboardInterrupt:
+        done = sum(count for _, count in directory.completed_parts())
+        raise Interrupted(
+            f"interrupted after {done} of {config.run.scenarios} scenarios; the same command with "
+            "--resume finishes the run with the same numbers"
+        ) from None
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise DeviceError(
+                "the device ran out of memory; use fewer accounts, --precision float32, or a "
+                "device with more memory"
+            ) from error
+        raise
+    tables, summary = result
+    summary["run"] = {
+        "versions": versions(),
+        "device": device,
+        "precision": config.run.precision,
+        "seed": config.run.seed,
+        "scenarios": config.run.scenarios,
+        "steps": config.run.steps,
+        "step_hours": config.run.step_hours,
+        "seconds": {
+            "compile": clock.compile,
+            "run": clock.run,
+            "total": time.perf_counter() - started,
+        },
+        "config_hash": digest,
+        "command": command,
+    }
+    for name, table in tables.items():
+        directory.write_table(name, table)
+    directory.write_json("summary.json", summary)
+    record = {"config": config.model_dump(mode="json"), **summary["run"]}
+    directory.write_json("run.json", record)
+    report = write_report(
+        directory.path, summary, tables, config_text, top_accounts=config.report.top_accounts
+    )
+    directory.finish()
+    return summary, report
+
+
+def simulate_parts(
+    config: Config,
+    built: Built,
+    directory: RunDirectory,
+    clock: Clock,
+    device: str,
+    *,
+    quiet: bool,
+) -> None:
+    """Simulate the parts that are still missing, writing each as it is finished."""
+    run, system = config.run, built.system
+    size = min(PART_SCENARIOS, run.scenarios)
+    done = {first for first, _ in directory.completed_parts()}
+    firsts = [first for first in range(0, run.scenarios, size) if first not in done]
+    printing.print_notice(
+        printing.plan_line(
+            accounts=sum(v.accounts.count for v in system.venues),
+            assets=len(system.assets),
+            venues=len(system.venues),
+            scenarios=run.scenarios,
+            steps=run.steps,
+            step_hours=run.step_hours,
+            device=device,
+            precision=run.precision,
+            completed=sum(count for _, count in directory.completed_parts()),
+            synthetic=built.synthetic,
+        ),
+        quiet=quiet,
+    )
+    if not firsts:
+        return
+    play = compiled_simulation(config, built, size, clock, quiet=quiet)
+    finished = run.scenarios - sum(min(size, run.scenarios - f) for f in firsts)
+    with printing.progress(run.scenarios, completed=finished, quiet=quiet) as advance:
+        for first in firsts:
+            count = min(size, run.scenarios - first)
+            with clock.timed("run"):
+                outcome = play(np.arange(first, first + count))
+            directory.write_part(first, scenario_table(system, outcome, first))
+            advance(count)
+
+
+def compiled_simulation(
+    config: Config, built: Built, size: int, clock: Clock, *, quiet: bool
+) -> Callable[[np.ndarray], Outcome]:
+    """Return the compiled simulation of up to `size` scenario ids; all calls have one shape."""
+    plan, system = simulation_plan(config), built.system
+    block = jax.local_device_count() * plan.chunk
+    padded = -(-size // block) * block
+    arguments = (
+        system,
+        layouts(system, plan),
+        step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR),
+        root_key(config.run.seed),
+    )
+    ids = jnp.zeros(padded, jnp.uint32)
+    printing.print_notice("compiling (cached for the next run) ...", quiet=quiet)
+    with clock.timed("compile"):
+        run = mapped(functools.partial(playing, plan), plan.chunk).lower(arguments, ids).compile()
+    printing.print_notice(f"compiled in {clock.compile:.1f} s", quiet=quiet)
+
+    def play(wanted: np.ndarray) -> Outcome:
+        filled = jnp.asarray(np.resize(wanted.astype(np.uint32), padded))
+        outcome = jax.block_until_ready(run(arguments, filled))
+        return jax.tree.map(lambda x: np.asarray(x)[: len(wanted)], outcome)
+
+    return play
+
+
+def simulation_plan(config: Config) -> Plan:
+    """Return how a run's scenarios are played: one at a time on CPUs, side by side on GPUs."""
+    chunk = 1 if jax.default_backend() == "cpu" else 1024
+    return Plan(steps=config.run.steps, rounds=config.run.rounds, chunk=chunk)
+
+
+def _finish(
+    config: Config, built: Built, directory: RunDirectory, clock: Clock, *, quiet: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return all tables and the summary of a simulated run."""
+    scenarios = directory.read_parts()
+    plan, step_years = simulation_plan(config), config.run.step_hours / HOURS_A_YEAR
+    rules = step_rules(built.system, plan, step_years)
+    key = root_key(config.run.seed)
+    ids = np.arange(min(config.report.fan_scenarios, config.run.scenarios))
+    printing.print_notice(f"paths and account losses of {len(ids)} scenarios ...", quiet=quiet)
+    with clock.timed("run"):
+        trace = tracer(plan, keep_steps=False)(built.system, rules, key, ids)
+        trace = jax.tree.map(lambda x: np.asarray(x, np.float64), trace)
+    notice = lambda text: printing.print_notice(f"sensitivities: {text} ...", quiet=quiet)
+    with clock.timed("run"):
+        rows = sensitivity_rows(config, built.system, key, notice)
+    tables: dict[str, dict[str, Any]] = {
+        "scenarios": scenarios,
+        "accounts": account_table(built, trace),
+        "liquidation_map": liquidation_map_table(built),
+        "path_quantiles": path_quantile_table(built.system, trace, config.run.step_hours),
+    }
+    if rows:
+        tables["sensitivities"] = sensitivity_table(rows)
+    return tables, summarise(config, built, scenarios, rows, traced=len(ids))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a reproduction needs."""
+    return {
+        "jaxrisk": importlib.metadata.version("jaxrisk"),
+        "jax": jax.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+

@@ -1,0 +1,244 @@
+"""From outcomes to tables and the summary: names, units and shapes of what a run writes."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Key
+
+from jaxrisk.gradient.sensitivity import Sensitivity, sensitivities
+from jaxrisk.measure.exposure import liquidation_table, snapshot
+from jaxrisk.measure.leverage import account_columns
+from jaxrisk.measure.solvency import solvency_report
+from jaxrisk.measure.tail import exceedance_probability, mean_and_error, tail_summary
+from jaxrisk.run.build import HOURS_A_YEAR, Built
+from jaxrisk.run.columns import bearer_column
+from jaxrisk.run.config import Config
+from jaxrisk.run.formatting import headline
+from jaxrisk.system.simulate import Outcome
+from jaxrisk.system.system import System
+from jaxrisk.system.trace import Trace
+from jaxrisk.venue.venue import Venue
+
+MEASURES = (
+    "bad_debt_usd",
+    "liquidated_usd",
+    "borrower_loss_usd",
+    "supplier_loss_usd",
+    "keeper_profit_usd",
+    "protocol_fee_usd",
+)
+PRICE_CHANGES = np.round(np.linspace(-0.8, 0.2, 101), 4)
+QUANTILES = (5, 25, 50, 75, 95)
+
+# Bad debt below this share of a venue's debt is rounding of float32, not a loss.
+_DUST = 1e-9
+
+
+def scenario_table(system: System, outcome: Outcome, first: int) -> dict[str, np.ndarray]:
+    """Return the `scenarios` columns of consecutive scenarios, the first of which is `first`."""
+    wide = lambda x: np.asarray(x, np.float64)
+    count = len(outcome.rounds)
+    debt = sum(float(np.sum(wide(v.pool[1]))) for v in system.venues)
+    clean = lambda x: np.where(np.abs(x) > _DUST * debt, x, 0.0)
+    table: dict[str, np.ndarray] = {
+        "scenario": np.arange(first, first + count),
+        "bad_debt_usd": clean(wide(outcome.bad_debt).sum(axis=1)),
+        "liquidated_usd": wide(outcome.liquidated).sum(axis=1),
+        "borrower_loss_usd": wide(outcome.borrower_loss).sum(axis=1),
+        "supplier_loss_usd": clean(wide(outcome.supplier_loss).sum(axis=1)),
+        "keeper_profit_usd": wide(outcome.keeper_profit).sum(axis=1),
+        "protocol_fee_usd": wide(outcome.protocol_fee).sum(axis=1),
+        "conservation_error_frac": wide(outcome.conservation_error),
+        "rounds": wide(outcome.rounds),
+        "converged": wide(outcome.unconverged) == 0,
+    }
+    for i, asset in enumerate(system.assets):
+        table[f"final_price_{asset}_usd"] = wide(outcome.price)[:, i]
+    for v, venue in enumerate(system.venues):
+        table[f"bad_debt_{venue.name}_usd"] = clean(wide(outcome.bad_debt)[:, v])
+        table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
+        for bearer, values in _borne(venue, v, outcome):
+            table[bearer_column(bearer, venue.name)] = clean(wide(values))
+    return table
+
+
+def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
+    """Return each bearer of a venue with what it bore in each scenario."""
+    paid = [
+        (name, np.asarray(outcome.paid)[:, index, layer])
+        for layer, name in enumerate(venue.fund_names)
+    ]
+    return [*paid, (venue.residual.value, np.asarray(outcome.supplier_loss)[:, index])]
+
+
+def account_table(built: Built, trace: Trace) -> dict[str, Any]:
+    """Return the `accounts` columns: the snapshot, and expected losses over the traced paths."""
+    system, parts = built.system, []
+    for venue, book, paths in zip(system.venues, built.books, trace.accounts, strict=True):
+        bad, lost = np.asarray(paths.written_off), np.asarray(paths.seized - paths.repaid)
+        touched = (np.asarray(paths.seized) > 0) | (bad > 0)
+        columns: dict[str, Any] = {
+            "account_id": np.array(book.account_id, dtype=object),
+            "venue": np.full(len(book.account_id), venue.name, dtype=object),
+            "category": np.array(book.category, dtype=object),
+            "owner": np.array(book.owner, dtype=object),
+            **account_columns(venue, system.market, built.volatile),
+            "expected_bad_debt_usd": bad.mean(axis=0),
+            "expected_bad_debt_standard_error_usd": bad.std(axis=0, ddof=1) / np.sqrt(len(bad))
+            if len(bad) > 1
+            else np.full(bad.shape[1], np.nan),
+            "liquidation_probability_frac": touched.mean(axis=0),
+            "expected_loss_usd": lost.mean(axis=0),
+        }
+        parts.append(columns)
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    return {name: np.concatenate([_column(part, name) for part in parts]) for name in names}
+
+
+def _column(part: Mapping[str, Any], name: str) -> np.ndarray:
+    missing = np.full(len(part["account_id"]), np.nan)
+    return np.asarray(part.get(name, missing))
+
+
+def liquidation_map_table(built: Built) -> dict[str, np.ndarray]:
+    """Return the `liquidation_map` columns."""
+    return liquidation_table(built.system, PRICE_CHANGES.tolist(), built.volatile)
+
+
+def path_quantile_table(system: System, trace: Trace, step_hours: float) -> dict[str, Any]:
+    """Return the `path_quantiles` columns: prices and losses so far, from the opening on."""
+    opening = np.asarray(system.market.mid, np.float64)
+    series: dict[str, np.ndarray] = {}
+    for i, asset in enumerate(system.assets):
+        path = np.asarray(trace.mid)[:, :, i]
+        series[f"price.{asset}"] = np.column_stack([np.full(len(path), opening[i]), path])
+    for name in ("bad_debt", "liquidated", "supplier_loss"):
+        path = np.asarray(getattr(trace, name)).sum(axis=2)
+        series[f"{name}_usd"] = np.column_stack([np.zeros(len(path)), path])
+    table: dict[str, list] = {"quantity": [], "step": [], "time_hours": []}
+    table |= {f"q{q:02d}": [] for q in QUANTILES} | {"mean": []}
+    for quantity, path in series.items():
+        steps = np.arange(path.shape[1])
+        table["quantity"] += [quantity] * len(steps)
+        table["step"] += steps.tolist()
+        table["time_hours"] += (steps * step_hours).tolist()
+        for q in QUANTILES:
+            table[f"q{q:02d}"] += np.percentile(path, q, axis=0).tolist()
+        table["mean"] += path.mean(axis=0).tolist()
+    return {name: np.array(values) for name, values in table.items()}
+
+
+def sensitivity_rows(
+    config: Config, system: System, key: Key[Array, ""], notice: Callable[[str], None]
+) -> list[Sensitivity]:
+    """Return the sensitivities the configuration asks for."""
+    wanted, run = config.sensitivities, config.run
+    return sensitivities(
+        system,
+        key,
+        scenarios=min(wanted.scenarios, run.scenarios),
+        steps=run.steps,
+        step_years=run.step_hours / HOURS_A_YEAR,
+        measures=wanted.measures,
+        kinds=wanted.parameters,
+        confidence=max(run.confidences),
+        rounds=run.rounds,
+        width=wanted.gate_width,
+        bump=wanted.bump,
+        on_progress=notice,
+    )
+
+
+def sensitivity_table(rows: Sequence[Sensitivity]) -> dict[str, np.ndarray]:
+    """Return the `sensitivities` columns."""
+    names = [field.name for field in dataclasses.fields(Sensitivity)]
+    return {name: np.array([getattr(row, name) for row in rows]) for name in names}
+
+
+def summarise(
+    config: Config,
+    built: Built,
+    scenarios: Mapping[str, np.ndarray],
+    rows: Sequence[Sensitivity],
+    *,
+    traced: int,
+) -> dict[str, Any]:
+    """Return the content of `summary.json`, but for the `run` section."""
+    levels, threshold = config.run.confidences, config.report.bad_debt_threshold_usd
+    state = snapshot(built.system)
+    chance = lambda losses, above: dict(
+        zip(("mean", "standard_error"), exceedance_probability(losses, above), strict=True)
+    )
+    bad_debt = scenarios["bad_debt_usd"]
+    unconverged = 1.0 - scenarios["converged"].astype(np.float64)
+    summary: dict[str, Any] = {
+        "name": config.name,
+        "synthetic": built.synthetic,
+        "measures": {name: tail_summary(scenarios[name], levels) for name in MEASURES},
+        "probabilities": {
+            "any_bad_debt": chance(bad_debt, 0.0),
+            "bad_debt_above_threshold": {
+                "threshold_usd": threshold,
+                **chance(bad_debt, threshold),
+            },
+            "unconverged": chance(unconverged, 0.5),
+        },
+        "bearers": _bearers(built.system, scenarios, max(levels)),
+        "solvency": solvency_report(built.system),
+        "snapshot": state,
+        "sensitivities": [dataclasses.asdict(row) for row in rows],
+        "data_quality": [*built.data_quality, *book_findings(built)],
+        "assumptions": [
+            *built.assumptions,
+            f"account losses and fans are from the first {traced} scenarios",
+        ],
+    }
+    summary["run"] = {"steps": config.run.steps, "step_hours": config.run.step_hours}
+    summary["run"]["scenarios"] = config.run.scenarios
+    summary["headline"] = headline(summary)
+    return summary
+
+
+def _bearers(
+    system: System, scenarios: Mapping[str, np.ndarray], confidence: float
+) -> list[dict[str, Any]]:
+    result = []
+    for venue in system.venues:
+        for bearer in (*venue.fund_names, venue.residual.value):
+            losses = scenarios[bearer_column(bearer, venue.name)]
+            mean, error = mean_and_error(losses)
+            tail = tail_summary(losses, (confidence,))[f"es_{confidence:g}"]
+            result.append(
+                {
+                    "venue": venue.name,
+                    "bearer": bearer,
+                    "mean_usd": mean,
+                    "standard_error_usd": error,
+                    "es_usd": tail,
+                }
+            )
+    return result
+
+
+def book_findings(built: Built) -> list[str]:
+    """Return what stands out in the book: accounts that are under water from the start."""
+    findings = []
+    for venue, book in zip(built.system.venues, built.books, strict=True):
+        columns = account_columns(venue, built.system.market, built.volatile)
+        debt, total = columns["debt_usd"], columns["debt_usd"].sum()
+        for what, hit in (
+            ("have health factor < 1 at the start and are liquidated in the first step",
+             columns["health_factor"] < 1.0),
+            ("owe more than their collateral is worth at the start",
+             columns["collateral_usd"] < debt),
+        ):  # fmt: skip
+            if hit.any():
+                first = int(np.argmax(hit))
+                findings.append(
+                    f"venue {venue.name}: {int(hit.sum())} accounts "
+                    f"({debt[hit].sum() / total:.2%} of debt) {what}; first: "
+                    f"{book.account_id[first]} (health {columns['health_factor'][first]:.3f})"
+                )
+    return findings
