@@ -1,26 +1,75 @@
-"""jaxrisk: books, venue rules and markets played forward as differentiable JAX functions."""
+"""jaxrisk: books, venue rules and markets played forward as differentiable JAX functions.
 
-from jaxrisk.gradient.sensitivity import sensitivities as sensitivities
-from jaxrisk.market.correlation import correlation_factor as correlation_factor
-from jaxrisk.market.correlation import uniform_correlation as uniform_correlation
-from jaxrisk.market.impact import LinearImpact as LinearImpact
-from jaxrisk.market.impact import SquareRootImpact as SquareRootImpact
-from jaxrisk.market.liquidity import ConstantDepth as ConstantDepth
-from jaxrisk.market.liquidity import Liquidity as Liquidity
-from jaxrisk.market.liquidity import RespondingDepth as RespondingDepth
-from jaxrisk.market.paths import Gbm as Gbm
-from jaxrisk.market.paths import JumpDiffusion as JumpDiffusion
-from jaxrisk.market.state import Market as Market
-from jaxrisk.measure.solvency import debt_to_equity as debt_to_equity
-from jaxrisk.measure.tail import expected_shortfall as expected_shortfall
-from jaxrisk.measure.tail import value_at_risk as value_at_risk
-from jaxrisk.numerics.keys import root_key as root_key
-from jaxrisk.system.policy import BestPair as BestPair
-from jaxrisk.system.policy import Keeper as Keeper
-from jaxrisk.system.policy import ProRata as ProRata
-from jaxrisk.system.simulate import simulate as simulate
-from jaxrisk.system.system import System as System
-from jaxrisk.venue import presets as presets
-from jaxrisk.venue.account import Accounts as Accounts
-from jaxrisk.venue.health import health_factor as health_factor
-from jaxrisk.venue.health import liquidation_price as liquidation_price
+Public names are loaded on first use, so that importing the package is quick and the command line
+can set its environment before JAX starts.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrisk.gradient.sensitivity import sensitivities as sensitivities
+    from jaxrisk.market.correlation import correlation_factor as correlation_factor
+    from jaxrisk.market.correlation import uniform_correlation as uniform_correlation
+    from jaxrisk.market.impact import LinearImpact as LinearImpact
+    from jaxrisk.market.impact import SquareRootImpact as SquareRootImpact
+    from jaxrisk.market.liquidity import ConstantDepth as ConstantDepth
+    from jaxrisk.market.liquidity import Liquidity as Liquidity
+    from jaxrisk.market.liquidity import RespondingDepth as RespondingDepth
+    from jaxrisk.market.paths import Gbm as Gbm
+    from jaxrisk.market.paths import JumpDiffusion as JumpDiffusion
+    from jaxrisk.market.state import Market as Market
+    from jaxrisk.measure.solvency import debt_to_equity as debt_to_equity
+    from jaxrisk.measure.tail import expected_shortfall as expected_shortfall
+    from jaxrisk.measure.tail import value_at_risk as value_at_risk
+    from jaxrisk.numerics.keys import root_key as root_key
+    from jaxrisk.system.policy import BestPair as BestPair
+    from jaxrisk.system.policy import Keeper as Keeper
+    from jaxrisk.system.policy import ProRata as ProRata
+    from jaxrisk.system.simulate import simulate as simulate
+    from jaxrisk.system.system import System as System
+    from jaxrisk.venue import presets as presets
+    from jaxrisk.venue.account import Accounts as Accounts
+    from jaxrisk.venue.health import health_factor as health_factor
+    from jaxrisk.venue.health import liquidation_price as liquidation_price
+
+_HOME = {
+    "sensitivities": "jaxrisk.gradient.sensitivity",
+    "correlation_factor": "jaxrisk.market.correlation",
+    "uniform_correlation": "jaxrisk.market.correlation",
+    "LinearImpact": "jaxrisk.market.impact",
+    "SquareRootImpact": "jaxrisk.market.impact",
+    "ConstantDepth": "jaxrisk.market.liquidity",
+    "Liquidity": "jaxrisk.market.liquidity",
+    "RespondingDepth": "jaxrisk.market.liquidity",
+    "Gbm": "jaxrisk.market.paths",
+    "JumpDiffusion": "jaxrisk.market.paths",
+    "Market": "jaxrisk.market.state",
+    "debt_to_equity": "jaxrisk.measure.solvency",
+    "expected_shortfall": "jaxrisk.measure.tail",
+    "value_at_risk": "jaxrisk.measure.tail",
+    "root_key": "jaxrisk.numerics.keys",
+    "BestPair": "jaxrisk.system.policy",
+    "Keeper": "jaxrisk.system.policy",
+    "ProRata": "jaxrisk.system.policy",
+    "simulate": "jaxrisk.system.simulate",
+    "System": "jaxrisk.system.system",
+    "presets": "jaxrisk.venue.presets",
+    "Accounts": "jaxrisk.venue.account",
+    "health_factor": "jaxrisk.venue.health",
+    "liquidation_price": "jaxrisk.venue.health",
+}
+
+__all__ = list(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name from the module it lives in."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxrisk' has no attribute {name!r}")
+    home = importlib.import_module(_HOME[name])
+    return home if name == "presets" else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -14,7 +14,6 @@ Plain autodiff through a hard trigger is never returned.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +21,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from jaxrisk.gradient.parameter import KINDS, Parameter, parameters, with_values
+from jaxrisk.system.book import Layout
 from jaxrisk.system.simulate import (
     Outcome,
     Plan,
-    cut_books,
-    final_state,
     layouts,
     over_scenarios,
-    outcome,
+    playing,
+    simulator,
     step_rules,
 )
+from jaxrisk.system.step import StepRules
 from jaxrisk.system.system import System
 
 MEASURES: dict[str, Callable[[Outcome], Float[Array, ""]]] = {
@@ -114,14 +114,15 @@ def sensitivities(
     chosen = parameters(system, kinds)
     if not chosen or not measures:
         return []
-    study = _Study(system, key, chosen, tuple(measures), np.arange(scenarios), step_years)
-    hard = Plan(steps=steps, rounds=rounds)
+    study = _Study(
+        system, key, chosen, tuple(measures), np.arange(scenarios), step_years,
+        Plan(steps=steps, rounds=rounds),
+    )  # fmt: skip
     on_progress("bumps")
-    values = study.losses(hard)
-    base = values(study.opening)
-    bumps = [study.bumped(values, parameter, i, bump) for i, parameter in enumerate(chosen)]
+    base = study.losses(study.opening)
+    bumps = [study.bumped(parameter, i, bump) for i, parameter in enumerate(chosen)]
     on_progress("gradients")
-    slopes = study.slopes(hard, width)
+    slopes = study.slopes(width)
     rows = []
     for m, measure in enumerate(measures):
         tails: list[tuple[str, float | None]] = [(measure, None)]
@@ -160,80 +161,60 @@ class _Study:
     measures: tuple[str, ...]
     ids: np.ndarray
     step_years: float
+    plan: Plan
 
     @property
     def opening(self) -> Float[np.ndarray, " parameter"]:
         return np.array([p.value for p in self.parameters])
 
-    def _loss(self, plan: Plan) -> Callable[..., Any]:
-        """Return the binder of `(values, scenario) -> (measure,)`."""
-
-        def bind(system: System, layout: tuple, rules: Any, key: Any) -> Callable:
-            def loss(values: Float[Array, " parameter"], scenario: Int[Array, ""]) -> Array:
-                changed = with_values(system, self.parameters, values)
-                books = cut_books(changed, layout)
-                state = final_state(plan, changed, books, rules, key, scenario)
-                ended = outcome(changed, books, state, plan.steps)
-                return jnp.stack([MEASURES[m](ended) for m in self.measures])
-
-            return loss
-
-        return bind
-
-    def _arguments(self, plan: Plan, width: float | None) -> tuple:
-        rules = step_rules(self.system, plan, self.step_years, width)
-        return self.system, layouts(self.system, plan), rules, self.key
-
-    def losses(self, plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function from parameter values to exact losses `(scenario, measure)`."""
-        bind = self._loss(plan)
-
-        def bound(values: Array, *arguments: Any) -> Callable:
-            loss = bind(*arguments)
-            return lambda scenario: loss(values, scenario)
-
-        run = over_scenarios(bound, plan.chunk)
+    def losses(self, values: np.ndarray) -> Float[np.ndarray, "scenario measure"]:
+        """Return exact losses at parameter values; all calls share one compiled simulation."""
         dtype = self.system.market.price.dtype
-        return lambda values: np.asarray(
-            run((jnp.asarray(values, dtype), *self._arguments(plan, None)), self.ids), np.float64
+        changed = with_values(self.system, self.parameters, jnp.asarray(values, dtype))
+        rules = step_rules(changed, self.plan, self.step_years)
+        ended = simulator(self.plan)(
+            changed, layouts(self.system, self.plan), rules, self.key, self.ids
         )
+        columns = [jax.vmap(MEASURES[m])(ended) for m in self.measures]
+        return np.stack([np.asarray(c, np.float64) for c in columns], axis=1)
 
     def bumped(
-        self,
-        losses: Callable[[np.ndarray], np.ndarray],
-        parameter: Parameter,
-        index: int,
-        share: float,
+        self, parameter: Parameter, index: int, share: float
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Return losses below and above the parameter's value, and the distance between."""
         size = share * abs(parameter.value) if parameter.step is None else parameter.step
         low, high = self.opening, self.opening
         low[index] -= size
         high[index] += size
-        return losses(low), losses(high), 2.0 * size
+        return self.losses(low), self.losses(high), 2.0 * size
 
-    def slopes(self, plan: Plan, width: float) -> np.ndarray:
-        """Return derivatives `(scenario, measure, parameter)`, each by its valid estimator."""
-        differentiable = dataclasses.replace(plan, differentiable=True)
+    def slopes(self, width: float) -> Float[np.ndarray, "scenario measure parameter"]:
+        """Return the derivatives of every scenario, each by its valid estimator."""
         smooth = np.array([p.smooth for p in self.parameters])
         result = np.zeros((len(self.ids), len(self.measures), len(self.parameters)))
         for chosen, gate_width in ((~smooth, width), (smooth, None)):
             if chosen.any():
-                all_slopes = self._jacobian(differentiable, gate_width)
-                result[:, :, chosen] = all_slopes[:, :, chosen]
+                result[:, :, chosen] = self._jacobian(np.flatnonzero(chosen), gate_width)
         return result
 
-    def _jacobian(self, plan: Plan, width: float | None) -> np.ndarray:
-        bind = self._loss(plan)
+    def _jacobian(self, chosen: np.ndarray, width: float | None) -> np.ndarray:
+        """Differentiate forwards: few parameters, no memory growth, loops may end early."""
+        parameters = [self.parameters[i] for i in chosen]
 
-        def bound(values: Array, *arguments: Any) -> Callable:
-            loss = bind(*arguments)
-            return lambda scenario: jax.jacrev(loss)(values, scenario)
+        def bind(
+            values: Array, system: System, layout: tuple[Layout, ...], rules: StepRules, key: Array
+        ) -> Callable[[Int[Array, ""]], Array]:
+            def loss(values: Float[Array, " parameter"], scenario: Int[Array, ""]) -> Array:
+                changed = with_values(system, parameters, values)
+                ended = playing(self.plan, changed, layout, rules, key)(scenario)
+                return jnp.stack([MEASURES[m](ended) for m in self.measures])
 
-        dtype = self.system.market.price.dtype
-        run = over_scenarios(bound, plan.chunk)
-        slopes = run((jnp.asarray(self.opening, dtype), *self._arguments(plan, width)), self.ids)
-        return np.asarray(slopes, np.float64)
+            return lambda scenario: jax.jacfwd(loss)(values, scenario)
+
+        values = jnp.asarray(self.opening[chosen], self.system.market.price.dtype)
+        rules = step_rules(self.system, self.plan, self.step_years, width)
+        arguments = (values, self.system, layouts(self.system, self.plan), rules, self.key)
+        return np.asarray(over_scenarios(bind, self.plan.chunk)(arguments, self.ids), np.float64)
 
 
 def _weighted(slopes: np.ndarray, losses: np.ndarray, confidence: float | None) -> np.ndarray:

@@ -1,19 +1,15 @@
 """One run from configuration to results: parts that can be interrupted, then measures and report."""
 
-import contextlib
-import dataclasses
-import functools
 import hashlib
 import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.errors import DeviceError, Interrupted
@@ -32,26 +28,39 @@ from jaxrisk.run.summary import (
     sensitivity_table,
     summarise,
 )
-from jaxrisk.system.simulate import Outcome, Plan, layouts, mapped, playing, step_rules
+from jaxrisk.system.simulate import Outcome, Plan, layouts, simulator, step_rules
 from jaxrisk.system.trace import tracer
 
 # Scenarios of a part: small enough that an interrupt loses little, large enough to be busy.
-PART_SCENARIOS = 2048
+PART_SCENARIOS = 1024
+
+# Tracing is left out: its durations are nested, and it is short beside these.
+_COMPILE_EVENTS = (
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
 
 
-@dataclasses.dataclass
 class Clock:
-    """Seconds spent compiling and running."""
+    """Seconds spent compiling, and the rest: computing.
 
-    compile: float = 0.0
-    run: float = 0.0
+    Attributes:
+        compile: seconds of tracing, lowering and compiling so far, whoever asked for it.
+    """
 
-    @contextlib.contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Add the time spent inside to `what`."""
-        start = time.perf_counter()
-        yield
-        setattr(self, what, getattr(self, what) + time.perf_counter() - start)
+    def __init__(self) -> None:
+        self.compile = 0.0
+        self._started = time.perf_counter()
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+        if event in _COMPILE_EVENTS:
+            self.compile += seconds
+
+    @property
+    def total(self) -> float:
+        """Seconds since the clock was started."""
+        return time.perf_counter() - self._started
 
 
 def configure_device(device: str, precision: str, cores: int) -> str:
@@ -114,10 +123,10 @@ def execute(
     directory = RunDirectory.create(
         config.run.output, force=force, resume=resume, config_hash=digest
     )
-    started, clock = time.perf_counter(), Clock()
+    clock = Clock()
     try:
         simulate_parts(config, built, directory, clock, device, quiet=quiet)
-        result = _finish(config, built, directory, clock, quiet=quiet)
+        result = _finish(config, built, directory, quiet=quiet)
     except KeyboardInterrupt:
         done = sum(count for _, count in directory.completed_parts())
         raise Interrupted(
@@ -142,8 +151,8 @@ def execute(
         "step_hours": config.run.step_hours,
         "seconds": {
             "compile": clock.compile,
-            "run": clock.run,
-            "total": time.perf_counter() - started,
+            "run": clock.total - clock.compile,
+            "total": clock.total,
         },
         "config_hash": digest,
         "command": command,
@@ -191,39 +200,32 @@ def simulate_parts(
     )
     if not firsts:
         return
-    play = compiled_simulation(config, built, size, clock, quiet=quiet)
+    play = part_player(config, built, size, quiet=quiet)
     finished = run.scenarios - sum(min(size, run.scenarios - f) for f in firsts)
     with printing.progress(run.scenarios, completed=finished, quiet=quiet) as advance:
         for first in firsts:
             count = min(size, run.scenarios - first)
-            with clock.timed("run"):
-                outcome = play(np.arange(first, first + count))
+            outcome = play(np.arange(first, first + count))
+            if first == firsts[0]:
+                printing.print_notice(f"compiled in {clock.compile:.1f} s", quiet=quiet)
             directory.write_part(first, scenario_table(system, outcome, first))
             advance(count)
 
 
-def compiled_simulation(
-    config: Config, built: Built, size: int, clock: Clock, *, quiet: bool
+def part_player(
+    config: Config, built: Built, size: int, *, quiet: bool
 ) -> Callable[[np.ndarray], Outcome]:
-    """Return the compiled simulation of up to `size` scenario ids; all calls have one shape."""
+    """Return the simulation of up to `size` scenario ids; all calls have one shape.
+
+    The first call compiles.
+    """
     plan, system = simulation_plan(config), built.system
-    block = jax.local_device_count() * plan.chunk
-    padded = -(-size // block) * block
-    arguments = (
-        system,
-        layouts(system, plan),
-        step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR),
-        root_key(config.run.seed),
-    )
-    ids = jnp.zeros(padded, jnp.uint32)
+    rules = step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR)
+    layout, key, run = layouts(system, plan), root_key(config.run.seed), simulator(plan)
     printing.print_notice("compiling (cached for the next run) ...", quiet=quiet)
-    with clock.timed("compile"):
-        run = mapped(functools.partial(playing, plan), plan.chunk).lower(arguments, ids).compile()
-    printing.print_notice(f"compiled in {clock.compile:.1f} s", quiet=quiet)
 
     def play(wanted: np.ndarray) -> Outcome:
-        filled = jnp.asarray(np.resize(wanted.astype(np.uint32), padded))
-        outcome = jax.block_until_ready(run(arguments, filled))
+        outcome = run(system, layout, rules, key, np.resize(wanted, size))
         return jax.tree.map(lambda x: np.asarray(x)[: len(wanted)], outcome)
 
     return play
@@ -236,7 +238,7 @@ def simulation_plan(config: Config) -> Plan:
 
 
 def _finish(
-    config: Config, built: Built, directory: RunDirectory, clock: Clock, *, quiet: bool
+    config: Config, built: Built, directory: RunDirectory, *, quiet: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Return all tables and the summary of a simulated run."""
     scenarios = directory.read_parts()
@@ -245,12 +247,10 @@ def _finish(
     key = root_key(config.run.seed)
     ids = np.arange(min(config.report.fan_scenarios, config.run.scenarios))
     printing.print_notice(f"paths and account losses of {len(ids)} scenarios ...", quiet=quiet)
-    with clock.timed("run"):
-        trace = tracer(plan, keep_steps=False)(built.system, rules, key, ids)
-        trace = jax.tree.map(lambda x: np.asarray(x, np.float64), trace)
+    trace = tracer(plan, keep_steps=False)(built.system, rules, key, ids)
+    trace = jax.tree.map(lambda x: np.asarray(x, np.float64), trace)
     notice = lambda text: printing.print_notice(f"sensitivities: {text} ...", quiet=quiet)
-    with clock.timed("run"):
-        rows = sensitivity_rows(config, built.system, key, notice)
+    rows = sensitivity_rows(config, built.system, key, notice)
     tables: dict[str, dict[str, Any]] = {
         "scenarios": scenarios,
         "accounts": account_table(built, trace),

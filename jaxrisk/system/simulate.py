@@ -109,7 +109,7 @@ def simulate(
     ids = np.arange(scenarios) if isinstance(scenarios, int) else np.asarray(scenarios)
     plan = Plan(steps=steps, rounds=rounds, chunk=chunk)
     rules = step_rules(system, plan, step_years)
-    return simulator(plan)(system, rules, key, ids)
+    return simulator(plan)(system, layouts(system, plan), rules, key, ids)
 
 
 def step_rules(
@@ -125,17 +125,28 @@ def step_rules(
     )
 
 
-def simulator(plan: Plan) -> Callable[[System, StepRules, Key[Array, ""], np.ndarray], Outcome]:
-    """Return a function `(system, rules, key, ids) -> Outcome` over all local devices.
+Simulator = Callable[
+    [System, tuple[Layout, ...], StepRules, Key[Array, ""], np.ndarray], Outcome
+]
 
-    The number of ids need not divide by devices or chunk: the last ones are padded and dropped.
+
+@functools.lru_cache(maxsize=16)
+def simulator(plan: Plan) -> Simulator:
+    """Return the function `(system, layouts, rules, key, ids) -> Outcome` over all local devices.
+
+    One function a plan, so that equal shapes are compiled once. The number of ids need not divide
+    by devices or chunk: the last ones are padded and dropped.
     """
     run = over_scenarios(functools.partial(playing, plan), plan.chunk)
 
     def simulate_ids(
-        system: System, rules: StepRules, key: Key[Array, ""], ids: np.ndarray
+        system: System,
+        layout: tuple[Layout, ...],
+        rules: StepRules,
+        key: Key[Array, ""],
+        ids: np.ndarray,
     ) -> Outcome:
-        return run((system, layouts(system, plan), rules, key), ids)
+        return run((system, layout, rules, key), ids)
 
     return simulate_ids
 

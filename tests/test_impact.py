@@ -1,0 +1,135 @@
+"""Impact laws: closed forms, proceeds as an integral, inverses, and derivatives at zero volume."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxrisk.market.impact import DepthCurveImpact, ImpactLaw, LinearImpact, SquareRootImpact
+from tests import reference
+from tests.helpers import assert_close
+
+FALL = [0.01, 0.02, 0.05, 0.10]
+SHARE = [0.25, 0.5, 1.0, 2.0]
+LAWS: dict[str, ImpactLaw] = {
+    "linear": LinearImpact(coefficient=jnp.array([0.1])),
+    "square_root": SquareRootImpact(coefficient=jnp.array([0.1])),
+    "depth_curve": DepthCurveImpact(fall=jnp.array(FALL), share=jnp.array([SHARE])),
+}
+DEPTH = jnp.array([4e7])
+
+
+def volumes(*multiples):
+    return [jnp.array([m * 4e7]) for m in multiples]
+
+
+def average_price(law, volume):
+    return float(law.proceeds(volume, DEPTH)[0] / volume[0])
+
+
+@pytest.mark.parametrize("volume", [0.0, 1.0, 1e7, 4e7, 3e9])
+def test_log_drops_are_those_of_the_formulas(volume):
+    sold = jnp.array([volume])
+    linear = reference.linear_impact(volume, 0.1, 4e7)
+    root = reference.square_root_impact(volume, 0.1, 4e7)
+    assert_close(LAWS["linear"].log_drop(sold, DEPTH), [linear], rtol=1e-14, atol=0.0)
+    assert_close(LAWS["square_root"].log_drop(sold, DEPTH), [root], rtol=1e-14, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", LAWS)
+# Within the book, at its edge, beyond it, and on both sides of where series take over.
+@pytest.mark.parametrize("multiple", [1e-9, 1e-4, 0.009, 0.0101, 0.09, 0.11, 0.7, 1.9, 2.1, 15.0])
+def test_proceeds_are_the_integral_of_the_price(kind, multiple):
+    law, total = LAWS[kind], multiple * 4e7
+    node, weight = np.polynomial.legendre.leggauss(40)
+    # Panels end at the bands; the square spreads nodes towards the root's steep start.
+    edges = np.sqrt(np.unique(np.minimum([0.0, *SHARE, 4.0, 8.0, multiple], multiple)))
+    parts = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        s = low + (high - low) * (node + 1.0) / 2.0
+        drop = np.array([float(law.log_drop(v, DEPTH)[0]) for v in volumes(*(s**2))])
+        parts.append((high - low) / 2.0 * (weight * 2.0 * s * 4e7 * np.exp(-drop)).sum())
+    actual = law.proceeds(jnp.array([total]), DEPTH)
+    assert_close(actual, [sum(parts)], rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", LAWS)
+def test_selling_more_never_brings_less(kind):
+    # Up to far beyond what any book holds.
+    brought = [float(LAWS[kind].proceeds(v, DEPTH)[0]) for v in volumes(*np.geomspace(0.1, 100, 60))]
+    assert (np.diff(brought) >= -1e-9 * np.array(brought[1:])).all()
+
+
+@pytest.mark.parametrize("kind", LAWS)
+@given(discount=st.floats(1e-6, 0.15))
+def test_the_volume_within_a_discount_is_sold_within_it(kind, discount):
+    law = LAWS[kind]
+    volume = law.volume_within(jnp.array([discount]), DEPTH)
+    paid = 1.0 - average_price(law, volume)
+    assert 0.0 < paid <= discount
+    if kind == "depth_curve":
+        # The law for a whole book of bids promises the marginal fall, not the average.
+        fall = -np.expm1(-float(law.log_drop(volume, DEPTH)[0]))
+        assert_close(fall, discount, rtol=1e-12, atol=0.0)
+    else:
+        # Solved to first order in the discount, on the safe side.
+        assert paid > discount * (1.0 - discount)
+
+
+@pytest.mark.parametrize("kind", LAWS)
+@pytest.mark.parametrize("discount", [0.0, -0.1])
+def test_nothing_is_sold_within_no_discount(kind, discount):
+    assert float(LAWS[kind].volume_within(jnp.array([discount]), DEPTH)[0]) == 0.0
+
+
+@pytest.mark.parametrize("kind", LAWS)
+def test_derivatives_at_zero_volume_are_finite_in_both_modes(kind):
+    law, zero = LAWS[kind], jnp.array([0.0])
+
+    def both(volume, depth):
+        return law.log_drop(volume, depth)[0], law.proceeds(volume, depth)[0]
+
+    forward = jax.jacfwd(both, argnums=(0, 1))(zero, DEPTH)
+    reverse = jax.jacrev(both, argnums=(0, 1))(zero, DEPTH)
+    for f, r in zip(jax.tree.leaves(forward), jax.tree.leaves(reverse), strict=True):
+        assert np.isfinite(f).all()
+        assert_close(r, f, rtol=1e-14, atol=0.0)
+    # The first unit sells at the price itself.
+    assert_close(reverse[1][0], [1.0], rtol=1e-14, atol=0.0)
+    # And the budget of a keeper with nothing to gain has no slope that is not a number.
+    slope = jax.grad(lambda d: law.volume_within(d, DEPTH)[0])(zero)
+    assert np.isfinite(slope).all()
+
+
+def test_the_depth_curve_walks_the_bids():
+    law = LAWS["depth_curve"]
+    for share, fall in zip(SHARE, FALL, strict=True):
+        drop = law.log_drop(jnp.array([share * 4e7]), DEPTH)
+        assert_close(drop, [-np.log1p(-fall)], rtol=1e-13, atol=0.0)
+    # Half of the second band: from 1 % to 2 % over a quarter of the depth.
+    assert_close(
+        law.log_drop(jnp.array([0.375 * 4e7]), DEPTH), [-np.log1p(-0.015)], rtol=1e-13, atol=0.0
+    )
+    first = 0.25 * (1.0 - 0.005) + 0.125 * (1.0 - 0.0125)
+    assert_close(law.proceeds(jnp.array([1.5e7]), DEPTH), [first * 4e7], rtol=1e-13, atol=0.0)
+
+
+def test_beyond_its_book_the_depth_curve_is_not_clamped():
+    law = LAWS["depth_curve"]
+    # The last band has 5 % over one depth: a further depth costs a further 5 %.
+    assert_close(law.log_drop(jnp.array([1.2e8]), DEPTH), [-np.log1p(-0.15)], rtol=1e-13, atol=0.0)
+    drops = [float(law.log_drop(v, DEPTH)[0]) for v in volumes(2.0, 10.0, 19.0, 21.0, 40.0, 400.0)]
+    assert np.isfinite(drops).all()
+    assert (np.diff(drops) > 0).all()
+
+
+def test_small_volumes_lose_no_digits_in_float32():
+    for kind in ("linear", "square_root"):
+        law = jax.tree.map(lambda x: x.astype(jnp.float32), LAWS[kind])
+        for volume in volumes(1e-6, 1e-3, 0.0099, 0.0101, 0.02, 0.5, 3.0):
+            single = law.proceeds(volume.astype(jnp.float32), DEPTH.astype(jnp.float32))
+            double = LAWS[kind].proceeds(volume, DEPTH)
+            # The closed form cancels two leading terms just above where the series ends.
+            assert_close(np.asarray(single, np.float64), double, rtol=1e-4, atol=0.0)
