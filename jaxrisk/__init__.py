@@ -60,8 +60,6 @@ _HOME = {
     "liquidation_price": "jaxrisk.venue.health",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0605
-
 
 def __getattr__(name: str) -> Any:
     """Return a public name from the module it lives in."""
@@ -72,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return list(_HOME)

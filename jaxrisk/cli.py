@@ -20,9 +20,7 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[Path, typer.Argument(help="configuration file (TOML)")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")
-]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or gpu")]
 Precision = Annotated[str | None, typer.Option(help="float32 or float64")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]

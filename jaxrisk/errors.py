@@ -4,7 +4,7 @@ JaxriskError
 ├── ConfigError    a config key or command line is wrong            exit 2
 ├── DataError      a table cannot be used as it stands              exit 3
 ├── DeviceError    the device asked for is missing or too small     exit 4
-└── Interrupted    stopped on request; the run can be resumed       exit 75
+└── InterruptedRunError   stopped on request; it can be resumed     exit 75
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ class JaxriskError(Exception):
     """Something a user can mend; carries every problem found, not only the first.
 
     Args:
-        problems: one line each, in the form `where: what is wrong; what is allowed; likely meaning`.
+        problems: one line each, in the form `where: what is wrong; what is
+            allowed; likely meaning`.
     """
 
     exit_code: ClassVar[int] = 1
@@ -45,7 +46,7 @@ class DeviceError(JaxriskError):
     exit_code = 4
 
 
-class Interrupted(JaxriskError):
+class InterruptedRunError(JaxriskError):
     """The run was stopped and can be resumed."""
 
     exit_code = 75

@@ -259,13 +259,16 @@ def rules_of(system: System, *, rounds: int = ROUNDS, differentiable: bool = Fal
     )
 
 
-VERBS = ("move", "accrue", *(f"round {i + 1}" for i in range(ROUNDS)), "absorb")
+def played_verb_by_verb(system: System, *, afresh: bool = False) -> list[tuple[str, State]]:
+    """Return the opening state and the state after every verb of every step, as NumPy.
 
-
-def played_verb_by_verb(system: System) -> list[tuple[str, State]]:
-    """Return the opening state and the state after every verb of every step, as NumPy."""
+    Args:
+        system: from `random_system`.
+        afresh: compile again, for code that was changed under way.
+    """
     layout = layouts(system, Plan(steps=STEPS, health_groups=1))
-    stages = jax.device_get(_verbs(system, layout, rules_of(system)))
+    play = jax.jit(lambda *arguments: verb_states(*arguments)) if afresh else _verbs
+    stages = jax.device_get(play(system, layout, rules_of(system)))
     opening, moved, accrued, rounds, absorbed = stages
     at = lambda tree, *index: jax.tree.map(lambda x: x[index], tree)
     played = [("opening", opening)]

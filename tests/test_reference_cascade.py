@@ -111,9 +111,7 @@ def compare(state: State, world: reference.World, *, rtol: float) -> None:
     log_depth=st.floats(5.0, 9.0),
     log_funds=st.floats(0.0, 7.0),
 )
-def test_a_step_is_that_of_the_scalar_reference(
-    policy, has_cost, seed, fall, log_depth, log_funds
-):
+def test_a_step_is_that_of_the_scalar_reference(policy, has_cost, seed, fall, log_depth, log_funds):
     system = systems.random_system(
         seed, policy=policy, has_cost=has_cost, fall=fall, depth=10**log_depth, funds=10**log_funds
     )

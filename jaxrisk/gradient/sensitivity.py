@@ -114,13 +114,14 @@ def sensitivities(
     chosen = parameters(system, kinds)
     if not chosen or not measures:
         return []
+    plan = Plan(steps=steps, rounds=rounds)
     study = _Study(
         system, key, chosen, tuple(measures), np.arange(scenarios), step_years,
-        Plan(steps=steps, rounds=rounds),
+        plan, layouts(system, plan),
     )  # fmt: skip
     on_progress("bumps")
-    base = study.losses(study.opening)
-    bumps = [study.bumped(parameter, i, bump) for i, parameter in enumerate(chosen)]
+    base = study.losses(system)
+    bumps = [study.bumped(parameter, bump) for parameter in chosen]
     on_progress("gradients")
     slopes = study.slopes(width)
     rows = []
@@ -162,59 +163,61 @@ class _Study:
     ids: np.ndarray
     step_years: float
     plan: Plan
+    layout: tuple[Layout, ...]
 
-    @property
-    def opening(self) -> Float[np.ndarray, " parameter"]:
-        return np.array([p.value for p in self.parameters])
-
-    def losses(self, values: np.ndarray) -> Float[np.ndarray, "scenario measure"]:
-        """Return exact losses at parameter values; all calls share one compiled simulation."""
-        dtype = self.system.market.price.dtype
-        changed = with_values(self.system, self.parameters, jnp.asarray(values, dtype))
-        rules = step_rules(changed, self.plan, self.step_years)
-        ended = simulator(self.plan)(
-            changed, layouts(self.system, self.plan), rules, self.key, self.ids
-        )
+    def losses(self, system: System) -> Float[np.ndarray, "scenario measure"]:
+        """Return exact losses of a system of this shape; all calls share one simulation."""
+        rules = step_rules(system, self.plan, self.step_years)
+        ended = simulator(self.plan)(system, self.layout, rules, self.key, self.ids)
         columns = [jax.vmap(MEASURES[m])(ended) for m in self.measures]
         return np.stack([np.asarray(c, np.float64) for c in columns], axis=1)
 
-    def bumped(
-        self, parameter: Parameter, index: int, share: float
-    ) -> tuple[np.ndarray, np.ndarray, float]:
+    def bumped(self, parameter: Parameter, share: float) -> tuple[np.ndarray, np.ndarray, float]:
         """Return losses below and above the parameter's value, and the distance between."""
         size = share * abs(parameter.value) if parameter.step is None else parameter.step
-        low, high = self.opening, self.opening
-        low[index] -= size
-        high[index] += size
-        return self.losses(low), self.losses(high), 2.0 * size
+        dtype = self.system.market.price.dtype
+        low, high = (
+            self.losses(parameter.apply(self.system, jnp.asarray(parameter.value + shift, dtype)))
+            for shift in (-size, size)
+        )
+        return low, high, 2.0 * size
 
     def slopes(self, width: float) -> Float[np.ndarray, "scenario measure parameter"]:
         """Return the derivatives of every scenario, each by its valid estimator."""
+        differentiate = self._differentiated()
+        result = differentiate(width)
         smooth = np.array([p.smooth for p in self.parameters])
-        result = np.zeros((len(self.ids), len(self.measures), len(self.parameters)))
-        for chosen, gate_width in ((~smooth, width), (smooth, None)):
-            if chosen.any():
-                result[:, :, chosen] = self._jacobian(np.flatnonzero(chosen), gate_width)
+        if smooth.any():
+            result[:, :, smooth] = differentiate(0.0)[:, :, smooth]
         return result
 
-    def _jacobian(self, chosen: np.ndarray, width: float | None) -> np.ndarray:
-        """Differentiate forwards: few parameters, no memory growth, loops may end early."""
-        parameters = [self.parameters[i] for i in chosen]
+    def _differentiated(self) -> Callable[[float], np.ndarray]:
+        """Return the function from a gate's width to all derivatives; width 0 is the exact rule.
+
+        Forwards: few parameters, no memory growth, and loops may end early.
+        """
 
         def bind(
             values: Array, system: System, layout: tuple[Layout, ...], rules: StepRules, key: Array
         ) -> Callable[[Int[Array, ""]], Array]:
             def loss(values: Float[Array, " parameter"], scenario: Int[Array, ""]) -> Array:
-                changed = with_values(system, parameters, values)
+                changed = with_values(system, self.parameters, values)
                 ended = playing(self.plan, changed, layout, rules, key)(scenario)
                 return jnp.stack([MEASURES[m](ended) for m in self.measures])
 
             return lambda scenario: jax.jacfwd(loss)(values, scenario)
 
-        values = jnp.asarray(self.opening[chosen], self.system.market.price.dtype)
-        rules = step_rules(self.system, self.plan, self.step_years, width)
-        arguments = (values, self.system, layouts(self.system, self.plan), rules, self.key)
-        return np.asarray(over_scenarios(bind, self.plan.chunk)(arguments, self.ids), np.float64)
+        run = over_scenarios(bind, self.plan.chunk)
+        opening = np.array([p.value for p in self.parameters])
+        values = jnp.asarray(opening, self.system.market.price.dtype)
+
+        def slopes(width: float) -> np.ndarray:
+            rules = step_rules(self.system, self.plan, self.step_years, width)
+            return np.array(
+                run((values, self.system, self.layout, rules, self.key), self.ids), np.float64
+            )
+
+        return slopes
 
 
 def _weighted(slopes: np.ndarray, losses: np.ndarray, confidence: float | None) -> np.ndarray:

@@ -108,7 +108,7 @@ class DepthCurveImpact:
 
     def log_drop(self, volume: Assets, depth: Assets) -> Assets:
         """Return the log price drop `(asset,)`, >= 0."""
-        _, filled, start, _ = self._filled(volume, depth)
+        _, filled, _, _ = self._filled(volume, depth)
         reached = jnp.where(filled > 0, self._end_fall(volume, depth), jnp.zeros_like(filled))
         fall = jnp.max(reached, axis=-1)
         # The extrapolated book is linear in the fall; past 99 % it ends in an exponential tail so

@@ -1,5 +1,7 @@
 """Which price a venue sees. The seen price drives health; the market's mid drives proceeds."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -69,9 +71,7 @@ class DelayedOracle:
         """Return the last mids, oldest first."""
         return jnp.concatenate([state[1:], market.mid[None, :]])
 
-    def seen(
-        self, state: Float[Array, "delay asset"], market: Market
-    ) -> Float[Array, " asset"]:
+    def seen(self, state: Float[Array, "delay asset"], market: Market) -> Float[Array, " asset"]:
         """Return the prices the venue works with."""
         del market
         return state[0]
@@ -109,4 +109,5 @@ Oracle = SpotOracle | ExchangeRateOracle | DelayedOracle | DeviationOracle
 
 def opening_prices(oracle: Oracle, market: Market) -> Float[Array, " asset"]:
     """Return the prices a venue with this oracle works with before anything has happened."""
-    return oracle.seen(oracle.init(market), market)
+    state: Any = oracle.init(market)
+    return oracle.seen(state, market)

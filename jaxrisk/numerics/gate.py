@@ -13,7 +13,7 @@ def gate(
         excess: how far the trigger has been passed, in the units of `scale`.
         scale: what the width is a fraction of; positive where the gate matters.
         width: `None` for the exact rule; otherwise the half-width of the rise, as a fraction of
-            `scale`.
+            `scale`, where 0 is the exact rule again (one compiled program then serves both).
 
     The smooth twin rises from 0 at -width to 1 at +width as `3 t^2 - 2 t^3`. It has no tails: a
     logistic would let a healthy account leak a little in every step, and over many steps a lot.
@@ -23,9 +23,10 @@ def gate(
     if width is None:
         return (excess > 0).astype(excess.dtype)
     safe_scale = jnp.where(scale > 0, scale, jnp.ones_like(scale))
-    t = jnp.clip(excess / (2.0 * safe_scale * width) + 0.5, 0.0, 1.0)
-    rise = t**2 * (3.0 - 2.0 * t)
-    return jnp.where(scale > 0, rise, jnp.zeros_like(rise))
+    safe_width = jnp.where(width > 0, width, jnp.ones_like(width))
+    t = jnp.clip(excess / (2.0 * safe_scale * safe_width) + 0.5, 0.0, 1.0)
+    rise = jnp.where(scale > 0, t**2 * (3.0 - 2.0 * t), jnp.zeros_like(t))
+    return jnp.where(width > 0, rise, (excess > 0).astype(excess.dtype))
 
 
 def smaller(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool
 
@@ -28,19 +29,20 @@ def bounded_rounds(
     A forward-only loop leaves as soon as a round changes nothing. Reverse mode needs a fixed trip
     count, so there the remaining rounds are skipped by a conditional. The meaning is the same.
     """
-    carry, active = body(carry)
     if limit == 1:
-        return carry, active
+        return body(carry)
+    # One copy of the body, so that a cascade is compiled once however many rounds it may take.
+    start = jnp.ones((), bool)
     if differentiable:
 
         def skip_or_run(state: tuple, _: None) -> tuple:
-            return lax.cond(state[1], lambda c: body(c), lambda c: (c, state[1]), state[0]), None
+            return lax.cond(state[1], body, lambda c: (c, state[1]), state[0]), None
 
-        (carry, active), _ = lax.scan(skip_or_run, (carry, active), None, length=limit - 1)
+        (carry, active), _ = lax.scan(skip_or_run, (carry, start), None, length=limit)
         return carry, active
 
     def more(state: tuple) -> jax.Array:
         return state[2] & (state[0] < limit)
 
-    _, carry, active = lax.while_loop(more, lambda s: (s[0] + 1, *body(s[1])), (1, carry, active))
+    _, carry, active = lax.while_loop(more, lambda s: (s[0] + 1, *body(s[1])), (0, carry, start))
     return carry, active

@@ -32,7 +32,7 @@ from jaxrisk.run.tables import PositionTable, read_positions
 from jaxrisk.system.policy import BestPair, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
-from jaxrisk.venue.presets import DEPLOYMENTS, PRESETS, Terms
+from jaxrisk.venue.presets import PRESETS, Terms
 
 HOURS_A_YEAR = 8760.0
 
@@ -148,11 +148,11 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
     ]
     problems += [
         f"venues.{name}.{key}: missing; preset {section.preset} needs it"
-        for key in preset.options
-        if key not in given and key != "deployment"
+        for key in preset.required
+        if key not in given
     ]
-    known = DEPLOYMENTS[section.preset]
-    if section.deployment is not None and section.deployment not in known:
+    known = preset.deployments
+    if section.deployment is not None and known and section.deployment not in known:
         problems.append(f"venues.{name}.deployment: {expected_one_of(section.deployment, known)}")
     if problems:
         raise ConfigError(problems)
@@ -213,11 +213,11 @@ def _accounts(
         "category": table.category[here],
     }
     try:
-        accounts = Accounts.from_table(
-            own, assets=assets, categories=terms.categories, dtype=dtype
-        )
+        accounts = Accounts.from_table(own, assets=assets, categories=terms.categories, dtype=dtype)
     except ValueError as error:
-        raise DataError([f"{table.source}: venue {name}: {p}" for p in str(error).split("\n")]) from error
+        raise DataError(
+            [f"{table.source}: venue {name}: {p}" for p in str(error).split("\n")]
+        ) from error
     ids = account_ids(own)
     category = dict(zip(map(str, own["account_id"]), map(str, own["category"]), strict=True))
     owner = dict(zip(map(str, own["account_id"]), map(str, table.owner[here]), strict=True))
@@ -345,9 +345,7 @@ def _correlation(config: Config, notes: list[str]) -> np.ndarray:
     return full
 
 
-def _paths(
-    config: Config, history: PriceTable | None, dtype: np.dtype, notes: list[str]
-) -> Any:
+def _paths(config: Config, history: PriceTable | None, dtype: np.dtype, notes: list[str]) -> Any:
     array = lambda x: jnp.asarray(np.asarray(x, np.float64), dtype)
     sections = list(config.assets.values())
     if history is not None:

@@ -1,4 +1,4 @@
-"""One run from configuration to results: parts that can be interrupted, then measures and report."""
+"""One run from configuration to results: interruptible parts, then measures and report."""
 
 import hashlib
 import importlib.metadata
@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrisk.errors import DeviceError, Interrupted
+from jaxrisk.errors import DeviceError, InterruptedRunError
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.run import printing
 from jaxrisk.run.build import HOURS_A_YEAR, Built, input_files
@@ -53,9 +53,9 @@ class Clock:
         self._started = time.perf_counter()
         jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+    def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event in _COMPILE_EVENTS:
-            self.compile += seconds
+            self.compile += duration_secs
 
     @property
     def total(self) -> float:
@@ -115,7 +115,7 @@ def execute(
 
     Raises:
         ConfigError: the output directory cannot be used.
-        Interrupted: stopped by the user; finished parts are kept.
+        InterruptedRunError: stopped by the user; finished parts are kept.
         DeviceError: the device has too little memory.
     """
     assert config.run.output is not None
@@ -129,7 +129,7 @@ def execute(
         result = _finish(config, built, directory, quiet=quiet)
     except KeyboardInterrupt:
         done = sum(count for _, count in directory.completed_parts())
-        raise Interrupted(
+        raise InterruptedRunError(
             f"interrupted after {done} of {config.run.scenarios} scenarios; the same command with "
             "--resume finishes the run with the same numbers"
         ) from None
@@ -271,5 +271,3 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-
-

@@ -230,8 +230,9 @@ def print_events(events: Sequence[Mapping[str, Any]], scenario: int) -> None:
         else:
             left = f", bad debt {fmt.amount(event['bad_debt_usd'])}" * (event["bad_debt_usd"] > 0)
             output.print(
-                f"{hours}    {event['venue']} {event['account_id']}: seized "
-                f"{fmt.amount(event['seized_usd'])}, repaid {fmt.amount(event['repaid_usd'])}{left}",
+                f"{hours}    {event['venue']} {event['account_id']}: "
+                f"seized {fmt.amount(event['seized_usd'])}, "
+                f"repaid {fmt.amount(event['repaid_usd'])}{left}",
                 soft_wrap=True,
             )
     output.print(

@@ -61,16 +61,16 @@ def replay(config: Config, built: Built, scenario: int) -> list[dict[str, Any]]:
                 before = (paths.seized, paths.repaid, paths.written_off)
                 now = [n - np.asarray(p)[step - 1] for n, p in zip(now, before, strict=True)]
             seized, repaid, written_off = now
-            for account in np.flatnonzero((seized > 0) | (repaid > 0) | (written_off > 0)):
-                events.append(
-                    {
-                        **time,
-                        "event": "liquidation",
-                        "venue": venue.name,
-                        "account_id": book.account_id[account],
-                        "seized_usd": float(seized[account]),
-                        "repaid_usd": float(repaid[account]),
-                        "bad_debt_usd": float(written_off[account]),
-                    }
-                )
+            events += [
+                {
+                    **time,
+                    "event": "liquidation",
+                    "venue": venue.name,
+                    "account_id": book.account_id[account],
+                    "seized_usd": float(seized[account]),
+                    "repaid_usd": float(repaid[account]),
+                    "bad_debt_usd": float(written_off[account]),
+                }
+                for account in np.flatnonzero((seized > 0) | (repaid > 0) | (written_off > 0))
+            ]
     return events

@@ -42,8 +42,7 @@ class Layout:
         members: per tranche, indices of its accounts in the venue's book.
         reach: per tranche, lowest opening health factor.
         categories: per tranche, its risk category.
-        skippable: per tranche, whether it is skipped while out of reach; the weakest of a category
-            is nearly always within reach and never asked.
+        skippable: per tranche, whether it is skipped while out of reach.
     """
 
     members: tuple[Int[Array, " member"], ...]
@@ -74,8 +73,8 @@ def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
         inside = np.flatnonzero(category == name)
         if health_groups > 1:
             inside = inside[np.argsort(health[inside], kind="stable")]
-        for rank, part in enumerate(np.array_split(inside, min(health_groups, len(inside)))):
-            skippable.append(True)
+        for part in np.array_split(inside, min(health_groups, len(inside))):
+            skippable.append(health_groups > 1)
             members.append(jnp.asarray(part))
             reach.append(jnp.asarray(health[part].min(), seen.dtype))
             categories.append(int(name))

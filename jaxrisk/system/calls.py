@@ -1,4 +1,4 @@
-"""The calls keepers would make on one tranche of accounts, and what going through with them does."""
+"""The calls keepers would make on one tranche of accounts, and what they do if they go through."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float

@@ -6,6 +6,7 @@ then they go through, the market falls, and the next round sees new prices.
 """
 
 import dataclasses
+from typing import TypeVar
 
 import jax.numpy as jnp
 from jax import lax
@@ -33,6 +34,7 @@ from jaxrisk.venue.incentive import fee_table
 from jaxrisk.venue.venue import Venue, changed_pool
 
 Book = tuple[Tranche, ...]
+Summand = TypeVar("Summand", Array, Moved)
 
 # Less than this share of the wanted calls is not worth a round.
 _SMALLEST_RATION = 1e-6
@@ -152,14 +154,13 @@ def _look(
             calls.append(want(pair))
             within.append(touched)
     units = [units_seized(t.accounts, c) for t, c in zip(book, calls, strict=True)]
-    wanted = Wanted(
+    return Wanted(
         calls=tuple(calls),
         within=tuple(within),
         capacity=tuple(capacity[tranche.category] for tranche in book),
         units=_sum(units),
         seen=seen,
     )
-    return wanted
 
 
 def _go(
@@ -292,7 +293,7 @@ def _pairs(state: VenueState) -> list[Standing]:
     return list(zip(state.collateral, state.debt, strict=True))
 
 
-def _sum(parts: list) -> Moved | Array:
+def _sum(parts: list[Summand]) -> Summand:
     total = parts[0]
     for part in parts[1:]:
         total = total + part

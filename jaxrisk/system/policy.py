@@ -177,7 +177,7 @@ class Keeper:
     def pays(
         self, position: Position, repaid: Float[Array, " account"], width: Float[Array, ""] | None
     ) -> Float[Array, " account"] | None:
-        """Return 1 where the bonus covers the cost of the call, else 0; `None` where calls are free.
+        """Return 1 where the bonus covers the cost of the call, else 0; `None` for free calls.
 
         Smooth with a width.
         """

@@ -125,9 +125,7 @@ def step_rules(
     )
 
 
-Simulator = Callable[
-    [System, tuple[Layout, ...], StepRules, Key[Array, ""], np.ndarray], Outcome
-]
+Simulator = Callable[[System, tuple[Layout, ...], StepRules, Key[Array, ""], np.ndarray], Outcome]
 
 
 @functools.lru_cache(maxsize=16)

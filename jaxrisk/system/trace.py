@@ -12,7 +12,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout
 from jaxrisk.system.simulate import Plan, cut_books, layouts, over_scenarios, scenario_noise
 from jaxrisk.system.step import StepRules, step
-from jaxrisk.system.system import Flow, State, System, opening_state
+from jaxrisk.system.system import AccountLedger, Flow, State, System, opening_state
 
 
 @pytree
@@ -64,7 +64,7 @@ def tracer(
         def note(state: State) -> tuple:
             flows = jnp.stack([venue.flows for venue in state.venues], axis=1)
             row = (flows[Flow.LIQUIDATED], flows[Flow.BAD_DEBT], flows[Flow.RESIDUAL])
-            ledgers = tuple(venue.ledgers for venue in state.venues) if keep_steps else ()
+            ledgers = _ledgers(state) if keep_steps else ()
             return (state.market.mid, *row, ledgers)
 
         def advance(state: State, noise: tuple) -> tuple[State, tuple]:
@@ -77,7 +77,7 @@ def tracer(
             state, rows = lax.scan(advance, opening, draws, length=plan.steps)
             mid, liquidated, bad_debt, residual, ledgers = rows
             if not keep_steps:
-                ledgers = tuple(venue.ledgers for venue in state.venues)
+                ledgers = _ledgers(state)
             return Trace(
                 mid=mid,
                 liquidated=liquidated,
@@ -93,18 +93,18 @@ def tracer(
 
     run = over_scenarios(bind, plan.chunk)
 
-    def trace(
-        system: System, rules: StepRules, key: Key[Array, ""], ids: np.ndarray
-    ) -> Trace:
+    def trace(system: System, rules: StepRules, key: Key[Array, ""], ids: np.ndarray) -> Trace:
         return run((system, layouts(system, plan), rules, key), ids)
 
     return trace
+
+
+def _ledgers(state: State) -> tuple[tuple[AccountLedger, ...], ...]:
+    return tuple(venue.ledgers or () for venue in state.venues)
 
 
 def _in_book_order(ledgers: tuple, layout: Layout) -> AccountTrace:
     """Return tranche ledgers joined and put back into the order of the venue's book."""
     back = jnp.argsort(jnp.concatenate(layout.members))
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-1)[..., back], *ledgers)
-    return AccountTrace(
-        seized=joined.seized, repaid=joined.repaid, written_off=joined.written_off
-    )
+    return AccountTrace(seized=joined.seized, repaid=joined.repaid, written_off=joined.written_off)

@@ -1,6 +1,7 @@
 """The book: leveraged accounts and what each holds and owes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class Accounts:
 
     @staticmethod
     def from_table(
-        table: Mapping[str, Sequence],
+        table: Mapping[str, Any],
         *,
         assets: Sequence[str],
         categories: Sequence[str] = ("",),
@@ -85,7 +86,7 @@ class Accounts:
         )
 
 
-def account_ids(table: Mapping[str, Sequence]) -> list[str]:
+def account_ids(table: Mapping[str, Any]) -> list[str]:
     """Return account names in the order `Accounts.from_table` numbers them."""
     return list(dict.fromkeys(str(a) for a in table["account_id"]))
 

@@ -20,6 +20,7 @@ from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import AssetBonus
 from jaxrisk.venue.interest import KinkedRate
 from jaxrisk.venue.presets.aave_v3_ethereum import CATEGORIES, RESERVES, Category, Reserve
+from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.venue import Venue, opening_pool
 from jaxrisk.venue.waterfall import Residual
@@ -39,11 +40,6 @@ def close_rule(dtype: np.dtype | type | None = None) -> FractionClose:
     )
 
 
-def categories(deployment: str = DEFAULT_DEPLOYMENT) -> tuple[str, ...]:
-    """Return the names of the e-modes of a deployment, the base category "" first."""
-    return ("", *DEPLOYMENTS[deployment][1])
-
-
 def aave_v3(
     accounts: Accounts,
     assets: Sequence[str],
@@ -58,7 +54,8 @@ def aave_v3(
     """Return an Aave v3 pool holding `accounts`.
 
     Args:
-        accounts: the book; its categories index `categories(deployment)`.
+        accounts: the book; its categories index the base category and then the deployment's
+            e-modes, in order.
         assets: the system's assets, in order.
         name: of the venue.
         deployment: which shipped parameter table to start from.
@@ -139,3 +136,17 @@ def _opening_cash(owed: list[Reserve], debt: np.ndarray) -> list[float]:
         else r.available_liquidity
         for r, d in zip(owed, debt, strict=True)
     ]
+
+
+def _terms(
+    overrides: Mapping[str, Mapping[str, float]], *, deployment: str = DEFAULT_DEPLOYMENT
+) -> Terms:
+    reserves, modes = DEPLOYMENTS[deployment]
+    thresholds = {asset: r.liquidation_threshold for asset, r in reserves.items()}
+    for asset, override in overrides.items():
+        if "liquidation_threshold" in override:
+            thresholds[asset] = override["liquidation_threshold"]
+    return Terms(thresholds, {name: mode.liquidation_threshold for name, mode in modes.items()})
+
+
+PRESET = Preset(build=aave_v3, required=(), terms=_terms, deployments=tuple(DEPLOYMENTS))

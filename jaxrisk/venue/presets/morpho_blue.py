@@ -18,6 +18,7 @@ from jaxrisk.venue.close import FullClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import UniformBonus, incentive_factor
 from jaxrisk.venue.interest import KinkedRate
+from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.venue import Venue, opening_pool
 from jaxrisk.venue.waterfall import Residual
@@ -66,7 +67,8 @@ def morpho_blue(
     posted, borrowed = assets[accounts.collateral_assets[0]], assets[accounts.debt_assets[0]]
     if (collateral or posted) != posted or (loan or borrowed) != borrowed:
         raise ValueError(
-            f"{name}: the book posts {posted} and owes {borrowed}, the market is {collateral}/{loan}"
+            f"{name}: the book posts {posted} and owes {borrowed}, "
+            f"the market is {collateral}/{loan}"
         )
     if not 0 < liquidation_loan_to_value < 1:
         raise ValueError(f"{name}: liquidation_loan_to_value must be in (0, 1)")
@@ -101,3 +103,21 @@ def morpho_blue(
         residual=Residual.SOCIALISED,
         categories=("",),
     )
+
+
+def _terms(
+    overrides: Mapping[str, Mapping[str, float]],
+    *,
+    collateral: str,
+    loan: str,
+    liquidation_loan_to_value: float,
+) -> Terms:
+    del overrides, loan
+    return Terms({collateral: liquidation_loan_to_value}, {})
+
+
+PRESET = Preset(
+    build=morpho_blue,
+    required=("collateral", "loan", "liquidation_loan_to_value"),
+    terms=_terms,
+)

@@ -1,0 +1,47 @@
+"""What a configuration needs to know of a preset, so that a new protocol is one file."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from jaxrisk.venue.venue import Venue
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """Liquidation thresholds a book on the venue stands under.
+
+    Attributes:
+        thresholds: by collateral asset, outside of any category.
+        category_thresholds: by category, for the collateral the category applies to.
+    """
+
+    thresholds: Mapping[str, float]
+    category_thresholds: Mapping[str, float]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the categories, the base category "" first."""
+        return ("", *self.category_thresholds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A protocol's rules as a configuration sees them.
+
+    Attributes:
+        build: `(accounts, assets, **options) -> Venue`; every preset takes `name`, `overrides`,
+            `oracle`, `reserve` and `insurance` besides its own options.
+        required: names of the options it cannot do without.
+        terms: from overrides and options to the thresholds of a book.
+        deployments: names of its shipped parameter tables; none where it has no `deployment`.
+    """
+
+    build: Callable[..., Venue]
+    required: tuple[str, ...]
+    terms: Callable[..., Terms]
+    deployments: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of all options of its own."""
+        return (*self.required, *(("deployment",) if self.deployments else ()))
