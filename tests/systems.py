@@ -90,9 +90,9 @@ def stochastic_system(
             volatility=array([2.0, 2.0, 0.02]),
             factor=array(np.linalg.cholesky(correlation)),
         ),
-        jump_intensity=array(400.0),
-        jump_mean=array(-0.08),
-        jump_volatility=array(0.05),
+        jump_intensity=array(900.0),
+        jump_mean=array(-0.12),
+        jump_volatility=array(0.08),
         jump_loading=array([1.0, 1.0, 0.0]),
     )
     paths = Pegged(

@@ -74,6 +74,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("liquidated_usd", "USD", "collateral seized in liquidations, at market prices"),
         ("borrower_loss_usd", "USD", "collateral seized from borrowers beyond the debt repaid"),
         ("supplier_loss_usd", "USD", "bad debt that ends on suppliers after the waterfall"),
+        (
+            "shortfall_usd?",
+            "USD",
+            "debt beyond collateral of accounts still open at the end: not yet recognised",
+        ),
         ("keeper_profit_usd", "USD", "liquidators' profit after slippage and cost"),
         ("protocol_fee_usd", "USD", "liquidation fees kept by the venue"),
         (

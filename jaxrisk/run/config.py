@@ -64,7 +64,7 @@ class RunSection(Section):
     """Where to compute."""
     confidences: tuple[Confidence, ...] = Field(default=(0.95, 0.99), min_length=1)
     """Levels of value at risk, expected shortfall."""
-    rounds: Count = 3
+    rounds: Count = 8
     """Most liquidation rounds within a step."""
     output: Path | None = None
     """Run directory, relative to the working folder; default runs/<config>."""

@@ -17,7 +17,8 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _LABELS = {
     "bad_debt_usd": "Bad debt",
-    "liquidated_usd": "Debt liquidated",
+    "liquidated_usd": "Collateral liquidated",
+    "shortfall_usd": "Open shortfall",
     "borrower_loss_usd": "Borrower loss",
     "supplier_loss_usd": "Supplier loss",
     "keeper_profit_usd": "Keeper profit",
@@ -39,9 +40,12 @@ def as_float(value: Any) -> float:
 def label(name: str) -> str:
     """Return a name as a heading: without its unit, words apart.
 
-    >>> label("bad_debt_usd"), label("gas_cost_usd")
-    ('Bad debt', 'Gas cost')
+    >>> label("bad_debt_usd"), label("gas_cost_usd"), label("bad_debt_usd.es_0.99")
+    ('Bad debt', 'Gas cost', 'Bad debt, ES 99 %')
     """
+    name, _, level = name.partition(".es_")
+    if level:
+        return f"{label(name)}, ES {100.0 * float(level):g} %"
     if name in _LABELS:
         return _LABELS[name]
     words = re.sub(r"_(usd|frac)$", "", name).replace("_", " ")

@@ -32,7 +32,7 @@ from jaxrisk.system.simulate import Outcome, Plan, layouts, simulator, step_rule
 from jaxrisk.system.trace import tracer
 
 # Scenarios of a part: small enough that an interrupt loses little, large enough to be busy.
-PART_SCENARIOS = 1024
+PART_SCENARIOS = 512
 
 # Tracing is left out: its durations are nested, and it is short beside these.
 _COMPILE_EVENTS = (

@@ -26,6 +26,7 @@ MEASURES = (
     "liquidated_usd",
     "borrower_loss_usd",
     "supplier_loss_usd",
+    "shortfall_usd",
     "keeper_profit_usd",
     "protocol_fee_usd",
 )
@@ -48,6 +49,7 @@ def scenario_table(system: System, outcome: Outcome, first: int) -> dict[str, np
         "liquidated_usd": wide(outcome.liquidated).sum(axis=1),
         "borrower_loss_usd": wide(outcome.borrower_loss).sum(axis=1),
         "supplier_loss_usd": clean(wide(outcome.supplier_loss).sum(axis=1)),
+        "shortfall_usd": clean(wide(outcome.shortfall).sum(axis=1)),
         "keeper_profit_usd": wide(outcome.keeper_profit).sum(axis=1),
         "protocol_fee_usd": wide(outcome.protocol_fee).sum(axis=1),
         "conservation_error_frac": wide(outcome.conservation_error),

@@ -16,6 +16,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
+from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
@@ -63,6 +64,8 @@ class Outcome:
         protocol_fee: `(venue,)` liquidation fees kept by the protocol.
         paid: `(venue, layer)` bad debt paid by each fund, in paying order.
         supplier_loss: `(venue,)` bad debt no fund covered: written down or carried as a deficit.
+        shortfall: `(venue,)` debt beyond collateral of accounts still open at the end, at the
+            market's mid: bad debt that nobody has recognised yet.
         interest: `(venue,)` interest accrued by borrowers.
         price: `(asset,)` final mid.
         rounds: mean number of cascade rounds a step.
@@ -78,6 +81,7 @@ class Outcome:
     protocol_fee: Float[Array, " venue"]
     paid: Float[Array, "venue layer"]
     supplier_loss: Float[Array, " venue"]
+    shortfall: Float[Array, " venue"]
     interest: Float[Array, " venue"]
     price: Float[Array, " asset"]
     rounds: Float[Array, ""]
@@ -285,6 +289,12 @@ def outcome(
         protocol_fee=flows[Flow.FEE],
         paid=jnp.stack(paid),
         supplier_loss=flows[Flow.RESIDUAL],
+        shortfall=jnp.stack(
+            [
+                open_shortfall(venue, book, venue_state, state.market.mid)
+                for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True)
+            ]
+        ),
         interest=flows[Flow.INTEREST],
         price=state.market.mid,
         rounds=state.rounds / steps,
@@ -305,6 +315,21 @@ def conservation_error(
     row = state.pool.at[1].set(owed)
     size = jnp.sum(jnp.abs(state.pool), axis=0)
     return jnp.max(jnp.abs(imbalance(row)) / jnp.where(size > 0, size, jnp.ones_like(size)))
+
+
+def open_shortfall(
+    venue: Venue, book: tuple[Tranche, ...], state: VenueState, mid: Float[Array, " asset"]
+) -> Float[Array, ""]:
+    """Return the debt beyond collateral of accounts that still stand, summed over accounts."""
+    held = select(mid, venue.accounts.collateral_assets)[:, None]
+    owed = (select(mid, venue.accounts.debt_assets) * jnp.exp(state.log_index))[:, None]
+    total = jnp.zeros((), mid.dtype)
+    for tranche, collateral, debt in zip(book, state.collateral, state.debt, strict=True):
+        accounts = tranche.accounts
+        assets = jnp.sum(accounts.collateral * collateral * held, axis=0)
+        gap = jnp.sum(accounts.debt * debt * owed, axis=0) - assets
+        total = total + jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
+    return total
 
 
 def debt_units(

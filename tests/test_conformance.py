@@ -1,0 +1,88 @@
+"""The replay of recorded contract calls, and that it can fail."""
+
+import json
+import shutil
+
+import jax
+import pytest
+
+from tests.conformance.__main__ import ADAPTERS
+from tests.conformance.__main__ import main as strict_main
+
+
+def main(arguments):
+    """Run the command under the settings it has outside of this suite."""
+    with jax.numpy_rank_promotion("allow"):
+        return strict_main(arguments)
+
+
+@pytest.fixture
+def vectors(shared):
+    folder = shared / "vectors"
+    missing = [name for name in ADAPTERS if not (folder / f"{name}.json").is_file()]
+    if missing:
+        pytest.skip(f"no recorded vectors of {', '.join(missing)}")
+    return folder
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_recorded_case_passes(vectors, name, capsys):
+    assert main([str(vectors), "--only", name, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["file"] == name
+    assert row["cases"] > 50
+    assert (row["passed"], row["skipped"]) == (row["cases"], 0)
+    assert row["worst_relative_error"] < 1e-9
+
+
+def test_files_are_listed_one_a_line(vectors, capsys):
+    assert main([str(vectors), "--only", "aave_v3_accrual,aave_v3_rate_strategy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["aave_v3_accrual", "aave_v3_rate_strategy"]
+    assert all(len(line.split()) == 5 for line in lines)
+
+
+def test_an_unknown_file_fails(vectors, tmp_path, capsys):
+    shutil.copy(vectors / "aave_v3_rate_strategy.json", tmp_path / "no_such_rule.json")
+    assert main([str(tmp_path)]) == 1
+    assert "unknown file" in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_there_fails(vectors, tmp_path, capsys):
+    shutil.copy(vectors / "aave_v3_rate_strategy.json", tmp_path)
+    assert main([str(tmp_path), "--only", "aave_v3_rate_strategy,absent"]) == 1
+    assert "absent: no such file" in capsys.readouterr().err
+    assert main([str(tmp_path / "empty")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("aave_v3_rate_strategy", lambda c: _scale(c, "variableBorrowRate")),
+        ("aave_v3_accrual", lambda c: _scale(c, "variableBorrowIndexAfter")),
+        ("aave_v3_liquidation", lambda c: _scale(c, "debtRepaid")),
+        ("morpho_blue_liquidate", lambda c: _scale(c, "seizedAssets")),
+        ("aave_v3_liquidation", lambda c: c.update(reverted=True, branch=_REVERT)),
+        ("morpho_blue_liquidate", lambda c: c.update(reverted=True, branch=_HEALTHY)),
+    ],
+)
+def test_one_wrong_number_or_verdict_fails(vectors, tmp_path, capsys, name, change):
+    content = json.loads((vectors / f"{name}.json").read_text())
+    position = next(i for i, case in enumerate(content["cases"]) if not case.get("reverted"))
+    change(content["cases"][position])
+    (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert main([str(tmp_path)]) == 1
+    # That case and no other.
+    assert capsys.readouterr().out.count(f"  case {position}: ") == 1
+    assert main([str(tmp_path), "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["failures"]) == 1
+
+
+_REVERT = "revert:MustNotLeaveDust"
+_HEALTHY = "revert:position is healthy"
+
+
+def _scale(case, field):
+    """Change a recorded integer by one part in a hundred million, and by 50 units."""
+    value = int(case[field])
+    case[field] = str(value + value // 10**8 + 50)
