@@ -35,7 +35,7 @@ class Venue:
         threshold: `(collateral_asset, account)`.
         bonus: `(collateral_asset, account)`.
         fee_share: `(collateral_asset,)`.
-        oracle: "deviation" or "exchange_rate".
+        deviation: of a push oracle; `None` for an exchange-rate oracle.
         close_factor: `None` for a venue without close factor and dust rule.
         carried: whether the residual is carried as a deficit.
     """
@@ -47,8 +47,7 @@ class Venue:
     threshold: np.ndarray
     bonus: np.ndarray
     fee_share: np.ndarray
-    oracle: str
-    deviation: np.ndarray
+    deviation: np.ndarray | None
     close_factor: float | None
     full_below_health: float
     small_position: float
@@ -161,6 +160,8 @@ def _accrue(world: World, venue: Venue, years: float) -> None:
 
 
 def _see(world: World, venue: Venue) -> None:
+    if venue.deviation is None:
+        return
     for a, last in enumerate(venue.published):
         if abs(world.mid(a) - last) >= venue.deviation[a] * last:
             venue.published[a] = world.mid(a)
@@ -169,7 +170,7 @@ def _see(world: World, venue: Venue) -> None:
 def _seen(world: World, venue: Venue) -> np.ndarray:
     """Return the prices the venue sees, all assets."""
     mids = np.array([world.mid(a) for a in range(len(world.price))])
-    if venue.oracle == "deviation":
+    if venue.deviation is not None:
         return venue.published.copy()
     return np.array(
         [mids[u] * math.exp(r) for u, r in zip(world.underlying, world.log_ratio, strict=True)]

@@ -6,6 +6,7 @@ deficit; the isolated one has a single pair, no close factor and socialised loss
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -267,7 +268,10 @@ def played_verb_by_verb(system: System, *, afresh: bool = False) -> list[tuple[s
         afresh: compile again, for code that was changed under way.
     """
     layout = layouts(system, Plan(steps=STEPS, health_groups=1))
-    play = jax.jit(lambda *arguments: verb_states(*arguments)) if afresh else _verbs
+    play = _verbs
+    if afresh:
+        # Another function object: JAX would find the trace of the same one.
+        play = jax.jit(functools.partial(verb_states))
     stages = jax.device_get(play(system, layout, rules_of(system)))
     opening, moved, accrued, rounds, absorbed = stages
     at = lambda tree, *index: jax.tree.map(lambda x: x[index], tree)
@@ -290,7 +294,7 @@ def verb_states(system: System, layout: tuple[Layout, ...], rules: StepRules) ->
     assert isinstance(system.paths, GivenMoves)
 
     def one_round(state: State, _: None) -> tuple[State, State]:
-        market, venues, _ = cascade_round(system, books, state.market, state.venues, None)
+        market, venues, _active = cascade_round(system, books, state.market, state.venues, None)
         state = dataclasses.replace(state, market=market, venues=venues)
         return state, state
 

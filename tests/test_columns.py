@@ -11,7 +11,7 @@ def test_exact_name_comes_before_a_template():
 
 
 def test_template_fills_its_meaning():
-    entry = columns.column("scenarios", "minimum_price_wstETH_usd")
+    entry = columns.column("scenarios", "final_price_wstETH_usd")
     assert (entry.unit, entry.meaning) == ("USD", "lowest market price of wstETH on the path")
 
 
@@ -22,7 +22,7 @@ def test_every_bearer_has_its_column(bearer):
     assert "my_pool" in columns.column("scenarios", name).meaning
 
 
-@pytest.mark.parametrize("name", ["bad_dept_pool_usd", "minimum_price__usd2", "insurance_usd"])
+@pytest.mark.parametrize("name", ["bad_dept_pool_usd", "final_price__usd2", "insurance_usd"])
 def test_unknown_column_is_refused(name):
     with pytest.raises(KeyError, match="not in the registry"):
         columns.column("scenarios", name)

@@ -1,5 +1,7 @@
 """Impact laws: closed forms, proceeds as an integral, inverses, and derivatives at zero volume."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,7 @@ def test_proceeds_are_the_integral_of_the_price(kind, multiple):
     # Panels end at the bands; the square spreads nodes towards the root's steep start.
     edges = np.sqrt(np.unique(np.minimum([0.0, *SHARE, 4.0, 8.0, multiple], multiple)))
     parts = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         s = low + (high - low) * (node + 1.0) / 2.0
         drop = np.array([float(law.log_drop(v, DEPTH)[0]) for v in volumes(*(s**2))])
         parts.append((high - low) / 2.0 * (weight * 2.0 * s * 4e7 * np.exp(-drop)).sum())
@@ -93,8 +95,8 @@ def test_derivatives_at_zero_volume_are_finite_in_both_modes(kind):
     def both(volume, depth):
         return law.log_drop(volume, depth)[0], law.proceeds(volume, depth)[0]
 
-    forward = jax.jacfwd(both, argnums=(0, 1))(zero, DEPTH)
-    reverse = jax.jacrev(both, argnums=(0, 1))(zero, DEPTH)
+    forward = jax.jit(jax.jacfwd(both, argnums=(0, 1)))(zero, DEPTH)
+    reverse = jax.jit(jax.jacrev(both, argnums=(0, 1)))(zero, DEPTH)
     for f, r in zip(jax.tree.leaves(forward), jax.tree.leaves(reverse), strict=True):
         assert np.isfinite(f).all()
         assert_close(r, f, rtol=1e-14, atol=0.0)
@@ -102,7 +104,7 @@ def test_derivatives_at_zero_volume_are_finite_in_both_modes(kind):
         # The first unit sells at the price itself.
         assert_close(reverse[1][0], [1.0], rtol=1e-14, atol=0.0)
     # And the budget of a keeper with nothing to gain has no slope that is not a number.
-    slope = jax.grad(lambda d: law.volume_within(d, DEPTH)[0])(zero)
+    slope = jax.jit(jax.grad(lambda d: law.volume_within(d, DEPTH)[0]))(zero)
     assert np.isfinite(slope).all()
 
 

@@ -27,8 +27,7 @@ def reference_venue(venue: EngineVenue, opening_price: np.ndarray) -> reference.
     category = np.asarray(accounts.category)
     held = accounts.collateral.shape[0]
     has_factor = isinstance(close, FractionClose)
-    constants = {"full_below_health": 0.95, "small_position": 2e3, "minimum_leftover": 1e3}
-    is_push = isinstance(venue.oracle, DeviationOracle)
+    oracle = venue.oracle
     return reference.Venue(
         held_assets=accounts.collateral_assets,
         owed_assets=accounts.debt_assets,
@@ -37,10 +36,11 @@ def reference_venue(venue: EngineVenue, opening_price: np.ndarray) -> reference.
         threshold=np.asarray(venue.collateral.liquidation_threshold)[category].T,
         bonus=np.asarray(bonus_table(venue.incentive, len(venue.categories), held))[category].T,
         fee_share=np.asarray(fee_table(venue.incentive, held)),
-        oracle="deviation" if is_push else "exchange_rate",
-        deviation=np.asarray(venue.oracle.deviation) if is_push else np.zeros(3),
+        deviation=np.asarray(oracle.deviation) if isinstance(oracle, DeviationOracle) else None,
         close_factor=0.5 if has_factor else None,
-        **constants,
+        full_below_health=0.95,
+        small_position=2e3,
+        minimum_leftover=1e3,
         rate={
             "base": np.asarray(venue.interest.base),
             "slope1": np.asarray(venue.interest.slope1),

@@ -45,7 +45,7 @@ def _scenarios(rng, count):
         "conservation_error_frac": rng.random(count) * 1e-15,
         "rounds": rng.integers(0, 4, count),
         "converged": rng.random(count) > 0.002,
-        **{f"minimum_price_{asset}_usd": rng.random(count) * 3000 for asset in ASSETS},
+        **{f"final_price_{asset}_usd": rng.random(count) * 3000 for asset in ASSETS},
         "bad_debt_pool_usd": loss * 0.7,
         "bad_debt_blue_usd": loss * 0.3,
         "reserve_pool_usd": loss * 0.2,

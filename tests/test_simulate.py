@@ -50,15 +50,23 @@ def test_the_scenarios_are_worth_comparing(whole):
     assert len(jax.local_devices()) == 2
     assert (whole.liquidated.sum(axis=0) > 0).all()
     assert whole.bad_debt.sum() > 0
+    assert whole.paid.sum() > 0
     assert len(np.unique(whole.price[:, 0])) == len(IDS)
     assert whole.conservation_error.max() < 1e-12
 
 
-@pytest.mark.parametrize("chunk", [2, 8])
-def test_results_do_not_depend_on_the_chunk(whole, chunk):
-    outcome = play(systems.stochastic_system(3), dataclasses.replace(PLAN, chunk=chunk))
-    assert_close_outcomes(outcome, whole, rtol=1e-9, atol=1e-6)
-    assert_identical(fields(outcome), fields(whole))
+@pytest.fixture(scope="module")
+def chunked() -> Outcome:
+    # 21 scenarios on 2 devices do not divide by 4 either.
+    return play(systems.stochastic_system(3), dataclasses.replace(PLAN, chunk=4))
+
+
+def test_results_depend_on_the_chunk_by_rounding_at_most(whole, chunked):
+    assert_close_outcomes(chunked, whole, rtol=1e-10, atol=1e-6)
+
+
+def test_results_do_not_depend_on_the_chunk(whole, chunked):
+    assert_identical(fields(chunked), fields(whole))
 
 
 @pytest.mark.parametrize("ids", [[20, 3, 7], [0, 0, 1]])
@@ -124,14 +132,17 @@ def test_single_precision_agrees(whole):
     single = play(systems.stochastic_system(3, dtype=np.float32))
     assert single.price.dtype == np.float32
     size = float(whole.liquidated.max())
-    for name in ("liquidated", "repaid", "bad_debt", "borrower_loss", "keeper_profit", "price"):
+    for name in ("liquidated", "repaid", "bad_debt", "borrower_loss", "interest", "price"):
         values, exact = fields(single)[name].astype(float), fields(whole)[name]
-        assert_close(values, exact, rtol=2e-4, atol=2e-6 * size)
+        assert_close(values, exact, rtol=2e-5, atol=1e-6 * size)
+    # Proceeds of small sales cancel in single precision, and profit is a difference of those.
+    assert_close(single.keeper_profit.astype(float), whole.keeper_profit, rtol=0, atol=2e-5 * size)
     assert single.conservation_error.max() < 1e-5
 
 
 def test_skipping_what_is_out_of_reach_changes_nothing():
-    system = systems.stochastic_system(3, repeat=20)
+    both = systems.stochastic_system(3, repeat=20)
+    system = dataclasses.replace(both, venues=both.venues[:1])
     dense, skipping = (
         play(system, dataclasses.replace(PLAN, health_groups=groups)) for groups in (1, 3)
     )

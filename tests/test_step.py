@@ -70,19 +70,15 @@ def test_every_verb_keeps_every_balance_sheet(policy, has_cost, seed, fall, log_
     check_conservation(system, systems.played_verb_by_verb(system))
 
 
-@pytest.mark.parametrize(
-    ("row", "verb"), [("treasury", "accrue"), ("debt", "accrue"), ("cash", "round 1")]
-)
-def test_a_flow_booked_on_one_side_only_is_caught(monkeypatch, row, verb):
+def test_a_flow_booked_on_one_side_only_is_caught(monkeypatch):
     def forgetful(**rows):
-        rows[row] = 0.0 * next(iter(rows.values()))
-        return changed_pool(**rows)
+        return changed_pool(**{row: rows[row] for row in rows if row != "cash"})
 
     monkeypatch.setattr(step, "changed_pool", forgetful)
     monkeypatch.setattr(cascade, "changed_pool", forgetful)
     system = systems.random_system(1)
     played = systems.played_verb_by_verb(system, afresh=True)
-    with pytest.raises(AssertionError, match=f"^{verb}: venue 0"):
+    with pytest.raises(AssertionError, match=r"^round 1: venue 0 is out"):
         check_conservation(system, played)
 
 
@@ -195,13 +191,9 @@ def assert_same_end(actual: State, expected: State, *, factor: float = 1.0) -> N
 
 @on_every_kind
 @on_random_systems
-def test_the_order_of_accounts_does_not_matter(
-    policy, has_cost, seed, fall, log_depth, log_funds
-):
+def test_the_order_of_accounts_does_not_matter(policy, has_cost, seed, fall, log_depth, log_funds):
     system = random_system(policy, has_cost, seed, fall, log_depth, log_funds)
-    ends = [
-        systems.played_verb_by_verb(s)[-1][1] for s in (systems.permuted(system, seed), system)
-    ]
+    ends = [systems.played_verb_by_verb(s)[-1][1] for s in (systems.permuted(system, seed), system)]
     assert_same_end(*ends)
 
 

@@ -2,7 +2,7 @@
 
 The writer stores unit and meaning in each field's metadata and refuses a column that is not here,
 the report names its files from here, and the documentation prints `markdown()`. A name may hold
-placeholders, as in `minimum_price_{asset}_usd`; exact names are matched before templates.
+placeholders, as in `final_price_{asset}_usd`; exact names are matched before templates.
 """
 
 import re

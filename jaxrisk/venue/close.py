@@ -80,8 +80,11 @@ class FractionClose:
         if self.minimum_leftover is None:
             return repay
         whole = (repay >= position.debt) | (repay * position.credit >= position.collateral)
-        debt_limit = position.debt - self.minimum_leftover
-        collateral_limit = (position.collateral - self.minimum_leftover) / position.credit
+        # A little below the exact limit: what is left is computed again as a difference.
+        less = 1.0 - 8.0 * jnp.finfo(repay.dtype).eps
+        debt_limit = less * position.debt - self.minimum_leftover
+        collateral_limit = less * position.collateral - self.minimum_leftover
+        collateral_limit = collateral_limit / position.credit
         limit = smaller(debt_limit, collateral_limit)
         limit = jnp.where(limit > 0, limit, jnp.zeros_like(limit))
         return jnp.where(whole, repay, smaller(repay, limit))

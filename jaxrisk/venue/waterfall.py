@@ -23,8 +23,12 @@ def ordered_payment(
 ) -> tuple[Float[Array, " layer"], Float[Array, ""]]:
     """Return what each layer pays, first layer first, and what is left unpaid.
 
-    `paid_k = clip(loss - sum_{j<k} capacity_j, 0, capacity_k)`.
+    Layer by layer rather than by cumulated capacities: a large or unlimited fund behind must not
+    blur what a small one in front pays.
     """
-    before = jnp.cumsum(capacity) - capacity
-    paid = jnp.clip(loss - before, 0.0, capacity)
-    return paid, loss - jnp.sum(paid)
+    paid, left = [], loss
+    for layer in range(capacity.shape[0]):
+        share = jnp.where(left < capacity[layer], left, capacity[layer])
+        paid.append(share)
+        left = left - share
+    return jnp.stack(paid), left
