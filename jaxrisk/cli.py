@@ -78,7 +78,8 @@ def validate(config: ConfigFile, set_: Set = None) -> None:
 
     built = build(loaded)
     accounts = sum(venue.accounts.count for venue in built.system.venues)
-    print(f"{config}: valid; {accounts} accounts on {len(built.system.venues)} venues")
+    names = ", ".join(venue.name for venue in built.system.venues)
+    print(f"{config}: valid; {accounts} accounts on {names}")
     for line in (*built.data_quality, *book_findings(built)):
         print(f"data: {line}")
 

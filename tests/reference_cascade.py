@@ -6,9 +6,9 @@ Written from the descriptions of the verbs, one account and one asset at a time:
     accrue    debt grows by exp(rate x years), the rate kinked in debt / (cash + debt).
     see       a push oracle publishes the mid if it has moved far enough; it keeps that until the
               next step. An exchange-rate oracle follows the underlying at any moment.
-    round     keepers call every account they may; what they could sell at a profit over what they
-              would sell, at most 1, is the share of every call that goes through; the market falls
-              by coefficient sqrt(volume / depth).
+    round     keepers call every account they may; calls are rationed to what can be sold at a
+              profit, those with the larger margin first; the market falls by
+              coefficient sqrt(volume / depth).
     absorb    funds pay in order; the rest is carried or cut from suppliers' claims.
 
 A call repays the allowance, lowered so that no dust is left, seizes repaid x (1 + bonus), and
@@ -30,6 +30,7 @@ class Venue:
     Attributes:
         held_assets: system index of each collateral.
         owed_assets: system index of each debt.
+        category: of each account.
         collateral: units standing `(collateral_asset, account)`.
         debt: units standing, interest included `(debt_asset, account)`.
         threshold: `(collateral_asset, account)`.
@@ -42,6 +43,7 @@ class Venue:
 
     held_assets: tuple[int, ...]
     owed_assets: tuple[int, ...]
+    category: list[int]
     collateral: np.ndarray
     debt: np.ndarray
     threshold: np.ndarray
@@ -178,12 +180,11 @@ def _seen(world: World, venue: Venue) -> np.ndarray:
 
 
 def _capacity(world: World, venue: Venue, seen: np.ndarray, held: int, account: int) -> float:
-    """Return the value, at the seen price, that can be sold at an average profit."""
+    """Return the units of a collateral that can be sold at an average profit."""
     a = venue.held_assets[held]
     net = 1.0 + venue.bonus[held, account] * (1.0 - venue.fee_share[held])
     budget = max(1.0 - seen[a] / world.mid(a) * (1.0 + world.minimum_return) / net, 0.0)
-    volume = world.depth_now(a) * (1.5 * budget / world.coefficient[a]) ** 2
-    return volume * seen[a] / world.mid(a)
+    return world.depth_now(a) * (1.5 * budget / world.coefficient[a]) ** 2 / world.mid(a)
 
 
 def _round(world: World) -> None:
@@ -192,16 +193,12 @@ def _round(world: World) -> None:
         [_call(world, v, s, n) for n in range(v.debt.shape[1])]
         for v, s in zip(world.venues, seen, strict=True)
     ]
-    demand = np.zeros(len(world.price))
-    for venue, wanted in zip(world.venues, calls, strict=True):
-        for call in wanted:
-            for c, a in enumerate(venue.held_assets):
-                demand[a] += call.seized[c]
+    rations = _rations(world, seen, calls)
     mids = [world.mid(a) for a in range(len(world.price))]
     sold = np.zeros(len(world.price))
     parts = []
-    for venue, s, wanted in zip(world.venues, seen, calls, strict=True):
-        moved = _go_through(world, venue, s, wanted, demand)
+    for v, (venue, s) in enumerate(zip(world.venues, seen, strict=True)):
+        moved = _go_through(world, venue, calls[v], rations[v])
         units = _booked(world, venue, s, moved, mids)
         parts.append(units)
         sold += units
@@ -228,7 +225,9 @@ def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
     else:
         d = int(np.argmax(owed))
         bonus = venue.bonus[:, n]
-        room = [_capacity(world, venue, seen, c, n) for c in range(len(held))]
+        room = [
+            _capacity(world, venue, seen, c, n) * seen[a] for c, a in enumerate(venue.held_assets)
+        ]
         gain = [
             min(v, owed[d] * (1.0 + b), r) * b / (1.0 + b)
             for v, b, r in zip(held, bonus, room, strict=True)
@@ -274,24 +273,49 @@ def _request(
     return min(repay, max(limit, 0.0))
 
 
-def _go_through(
-    world: World, venue: Venue, seen: np.ndarray, calls: list[_Call], demand: np.ndarray
-) -> _Call:
-    """Ration the calls, move the book, and return the units moved in all."""
+def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> list[list[float]]:
+    """Return the share of each account's call that goes through, by venue.
+
+    Accounts of one venue and category have one margin and form a class. In each market classes
+    with more capacity go first, and a class sells only into the room left below its own capacity,
+    all equal classes sharing it.
+    """
+    demand, capacity = {}, {}
+    for v, venue in enumerate(world.venues):
+        for n, call in enumerate(calls[v]):
+            for c, a in enumerate(venue.held_assets):
+                key = (a, v, venue.category[n])
+                demand[key] = demand.get(key, 0.0) + call.seized[c]
+                capacity[key] = _capacity(world, venue, seen[v], c, n)
+    share = {}
+    for key, wanted in demand.items():
+        rivals = [other for other in demand if other[0] == key[0]]
+        taken = sum(
+            min(demand[other], capacity[other])
+            for other in rivals
+            if capacity[other] > capacity[key]
+        )
+        crowd = sum(demand[other] for other in rivals if capacity[other] == capacity[key])
+        room = max(capacity[key] - taken, 0.0)
+        share[key] = min(room / crowd, 1.0) if wanted > 0 else 1.0
+    rations = []
+    for v, venue in enumerate(world.venues):
+        scarcest = [
+            min(share[a, v, category] for a in venue.held_assets) for category in venue.category
+        ]
+        rations.append([r if r >= SMALLEST_RATION else 0.0 for r in scarcest])
+    return rations
+
+
+def _go_through(world: World, venue: Venue, calls: list[_Call], rations: list[float]) -> _Call:
+    """Move the book by rationed calls and return the units moved in all."""
     moved = _Call(
         np.zeros(len(venue.held_assets)),
         np.zeros(len(venue.owed_assets)),
         np.zeros(len(venue.owed_assets)),
     )
-    wanted = np.sum([call.seized for call in calls], axis=0)
     made = 0.0
-    for n, call in enumerate(calls):
-        ration = 1.0
-        for c, a in enumerate(venue.held_assets):
-            if wanted[c] > 0:
-                room = _capacity(world, venue, seen, c, n)
-                ration = min(ration, room / (demand[a] * seen[a]))
-        ration = ration if ration >= SMALLEST_RATION else 0.0
+    for n, (call, ration) in enumerate(zip(calls, rations, strict=True)):
         venue.collateral[:, n] -= ration * call.seized
         venue.debt[:, n] -= ration * (call.repaid + call.written_off)
         moved.seized += ration * call.seized

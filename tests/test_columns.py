@@ -12,7 +12,7 @@ def test_exact_name_comes_before_a_template():
 
 def test_template_fills_its_meaning():
     entry = columns.column("scenarios", "final_price_wstETH_usd")
-    assert (entry.unit, entry.meaning) == ("USD", "lowest market price of wstETH on the path")
+    assert (entry.unit, entry.meaning) == ("USD", "market price of wstETH at the end")
 
 
 @pytest.mark.parametrize("bearer", columns.BEARERS)

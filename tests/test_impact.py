@@ -74,9 +74,9 @@ def test_the_volume_within_a_discount_is_sold_within_it(kind, discount):
     paid = 1.0 - average_price(law, volume)
     assert 0.0 < paid <= discount
     if kind == "depth_curve":
-        # The law for a whole book of bids promises the marginal fall, not the average.
+        # A book of bids promises the marginal fall, not the average, and no more than it holds.
         fall = -np.expm1(-float(law.log_drop(volume, DEPTH)[0]))
-        assert_close(fall, discount, rtol=1e-12, atol=0.0)
+        assert_close(fall, min(discount, FALL[-1]), rtol=1e-12, atol=0.0)
     else:
         # Solved to first order in the discount, on the safe side.
         assert paid > discount * (1.0 - discount)
@@ -123,9 +123,11 @@ def test_the_depth_curve_walks_the_bids():
 
 def test_beyond_its_book_the_depth_curve_is_not_clamped():
     law = LAWS["depth_curve"]
-    # The last band has 5 % over one depth: a further depth costs a further 5 %.
-    assert_close(law.log_drop(jnp.array([1.2e8]), DEPTH), [-np.log1p(-0.15)], rtol=1e-13, atol=0.0)
-    drops = [float(law.log_drop(v, DEPTH)[0]) for v in volumes(2.0, 10.0, 19.0, 21.0, 40.0, 400.0)]
+    # The last band falls by 5 % over one depth, which at its end is 5/90 of the price: the log
+    # price goes on falling at that rate.
+    expected = -np.log1p(-0.10) + 3.0 * 0.05 / 0.90
+    assert_close(law.log_drop(jnp.array([2e8]), DEPTH), [expected], rtol=1e-13, atol=0.0)
+    drops = [float(law.log_drop(v, DEPTH)[0]) for v in volumes(2.0, 2.1, 10.0, 21.0, 40.0, 400.0)]
     assert np.isfinite(drops).all()
     assert (np.diff(drops) > 0).all()
 

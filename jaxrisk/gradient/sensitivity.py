@@ -5,7 +5,7 @@ trigger. Two estimators are used, each where it is valid, and both stand beside 
 common random numbers, which is the referee:
 
 * `pathwise`: the exact simulation differentiated; only for parameters no trigger depends on;
-* `smoothed gate`: the simulation with logistic triggers of a stated width, differentiated; biased
+* `smoothed gate`: the simulation with smooth triggers of a stated width, differentiated; biased
   by the width, so it is only as good as its agreement with the bump.
 
 Plain autodiff through a hard trigger is never returned.
@@ -176,11 +176,12 @@ class _Study:
         """Return losses below and above the parameter's value, and the distance between."""
         size = share * abs(parameter.value) if parameter.step is None else parameter.step
         dtype = self.system.market.price.dtype
+        # A capacity of nothing has no other side: there the difference is one-sided.
+        ends = (max(parameter.value - size, parameter.lowest), parameter.value + size)
         low, high = (
-            self.losses(parameter.apply(self.system, jnp.asarray(parameter.value + shift, dtype)))
-            for shift in (-size, size)
+            self.losses(parameter.apply(self.system, jnp.asarray(end, dtype))) for end in ends
         )
-        return low, high, 2.0 * size
+        return low, high, ends[1] - ends[0]
 
     def slopes(self, width: float) -> Float[np.ndarray, "scenario measure parameter"]:
         """Return the derivatives of every scenario, each by its valid estimator."""

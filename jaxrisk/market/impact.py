@@ -80,8 +80,9 @@ class SquareRootImpact:
 class DepthCurveImpact:
     """Walks a book of bids: cumulative depth at quoted price falls, linear in between.
 
-    Beyond the last band the book continues with the last band's density: a sale larger than the
-    book moves the price further, it is never clamped.
+    A sale larger than the book is never clamped: beyond the last band the price goes on falling,
+    exponentially at the rate of the last band, so that it stays positive and every further unit
+    brings something.
 
     Attributes:
         fall: `(band,)` price falls as fractions, increasing, below 1.
@@ -92,46 +93,47 @@ class DepthCurveImpact:
     fall: Float[Array, " band"]
     share: Float[Array, "asset band"]
 
-    def _filled(self, volume: Assets, depth: Assets) -> tuple[Array, Array, Array, Array]:
-        """Return per band `(asset, band)`: bids, filled amount, fall at start, fall at end."""
+    def _walk(self, volume: Assets, depth: Assets) -> tuple[Array, Array, Array, Array]:
+        """Return, of a sale, bids, fills, falls at the start of each band, and volume beyond.
+
+        Bids and fills are `(asset, band)`, falls `(1, band)`, the volume beyond the book `(asset,)`.
+        """
         bids = jnp.diff(self.share * depth[:, None], prepend=0.0)
         start = jnp.concatenate([jnp.zeros_like(self.fall[:1]), self.fall[:-1]])[None, :]
-        before = jnp.cumsum(bids, axis=-1) - bids
-        room = bids.at[:, -1].set(jnp.inf)
-        left = volume[:, None] - before
-        filled = jnp.where(left > 0, jnp.where(left < room, left, room), jnp.zeros_like(left))
-        return bids, filled, start, jnp.broadcast_to(self.fall[None, :], bids.shape)
+        left = volume[:, None] - (jnp.cumsum(bids, axis=-1) - bids)
+        filled = _at_least_zero(jnp.where(left < bids, left, bids))
+        return bids, filled, start, _at_least_zero(volume - jnp.sum(bids, axis=-1))
 
-    def _end_fall(self, volume: Assets, depth: Assets) -> Array:
-        bids, filled, start, end = self._filled(volume, depth)
-        return start + (end - start) * filled / bids
+    def _beyond(self, bids: Array, start: Array) -> tuple[Array, Array]:
+        """Return the price at the end of the book and the log drop per unit of volume beyond."""
+        end = 1.0 - self.fall[-1]
+        return end, (self.fall[-1] - start[:, -1]) / bids[:, -1] / end
 
     def log_drop(self, volume: Assets, depth: Assets) -> Assets:
         """Return the log price drop `(asset,)`, >= 0."""
-        _, filled, _, _ = self._filled(volume, depth)
-        reached = jnp.where(filled > 0, self._end_fall(volume, depth), jnp.zeros_like(filled))
-        fall = jnp.max(reached, axis=-1)
-        # The extrapolated book is linear in the fall; past 99 % it ends in an exponential tail so
-        # that the price stays positive.
-        cap = 0.99
-        over = jnp.where(fall > cap, fall - cap, jnp.zeros_like(fall))
-        inside = jnp.where(fall > cap, jnp.full_like(fall, cap), fall)
-        return -jnp.log1p(-inside) + over / (1.0 - cap)
+        bids, filled, start, over = self._walk(volume, depth)
+        fall = jnp.sum((self.fall[None, :] - start) * filled / bids, axis=-1)
+        return -jnp.log1p(-fall) + self._beyond(bids, start)[1] * over
 
     def proceeds(self, volume: Assets, depth: Assets) -> Assets:
-        """Return what the sale brings: each band's fill at its average price."""
-        _, filled, start, _ = self._filled(volume, depth)
-        price = 1.0 - (start + self._end_fall(volume, depth)) / 2.0
-        return jnp.sum(filled * jnp.where(price > 0, price, jnp.zeros_like(price)), axis=-1)
+        """Return what the sale brings: each band's fill at its average price, then the tail."""
+        bids, filled, start, over = self._walk(volume, depth)
+        reached = start + (self.fall[None, :] - start) * filled / bids
+        inside = jnp.sum(filled * (1.0 - (start + reached) / 2.0), axis=-1)
+        end, rate = self._beyond(bids, start)
+        return inside + end * -jnp.expm1(-rate * over) / rate
 
     def volume_within(self, discount: Assets, depth: Assets) -> Assets:
         """Return the bids down to a marginal fall of `discount`: a volume within that average."""
         bids = jnp.diff(self.share * depth[:, None], prepend=0.0)
         start = jnp.concatenate([jnp.zeros_like(self.fall[:1]), self.fall[:-1]])[None, :]
-        width = self.fall[None, :] - start
-        part = (_at_least_zero(discount)[:, None] - start) / width
-        part = part.at[:, :-1].set(jnp.clip(part[:, :-1], 0.0, 1.0))
-        return jnp.sum(bids * _at_least_zero(part), axis=-1)
+        part = (_at_least_zero(discount)[:, None] - start) / (self.fall[None, :] - start)
+        inside = jnp.sum(bids * jnp.clip(part, 0.0, 1.0), axis=-1)
+        _, rate = self._beyond(bids, start)
+        further = jnp.where(discount > self.fall[-1], discount, self.fall[-1])
+        further = jnp.where(further < 1.0, further, jnp.ones_like(further))
+        # At a discount of all of the price there is no bound: the tail never reaches zero.
+        return inside + (jnp.log1p(-self.fall[-1]) - jnp.log1p(-further)) / rate
 
 
 ImpactLaw = LinearImpact | SquareRootImpact | DepthCurveImpact

@@ -265,8 +265,8 @@ def _note_liquidity(
     ]
     if unstated:
         notes.append(
-            f"venue {name}: available liquidity of {', '.join(unstated)} is not in the "
-            "configuration; the preset's, or what puts the pool at its optimal utilisation"
+            f"venue {name}: available liquidity of {', '.join(unstated)} is not configured; taken "
+            "from the preset, or such that the pool stands at its optimal utilisation"
         )
 
 

@@ -34,6 +34,8 @@ from jaxrisk.system.trace import tracer
 # Scenarios of a part: small enough that an interrupt loses little, large enough to be busy.
 PART_SCENARIOS = 512
 
+_DATA_PATHS = (("book", "positions"), ("market", "history"))
+
 # Tracing is left out: its durations are nested, and it is short beside these.
 _COMPILE_EVENTS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
@@ -94,6 +96,12 @@ def config_hash(config: Config) -> str:
     content = config.model_dump(mode="json")
     content["run"].pop("output")
     content["run"].pop("device")
+    # Data counts by what is in it, not by where it lies.
+    for section, key in _DATA_PATHS:
+        if content[section].get(key):
+            content[section][key] = None
+    if content["book"].get("user_totals"):
+        content["book"]["user_totals"] |= {"users": None, "debts": None}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in input_files(config):
         digest.update(path.read_bytes() if path.exists() else b"")

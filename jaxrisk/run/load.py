@@ -52,7 +52,8 @@ def load_config(
         raise ConfigError(_syntax_problem(path, str(error))) from None
     lines = _key_lines(text, document)
     overridden = _apply(document, overrides)
-    context = {"folder": path.parent, "presets": known_presets}
+    # Absolute, so that a recorded configuration finds its data from any working folder.
+    context = {"folder": path.parent.resolve(), "presets": known_presets}
     try:
         config = Config.model_validate(document, context=context)
     except ValidationError as error:

@@ -1,8 +1,8 @@
 """One cascade: value, trigger, close, sell, impact, revalue, in bounded rounds.
 
-In a round every venue says which calls would pay for a keeper acting alone. All of them sell into
-the same books, so calls are rationed to what can be sold without a loss (free entry of keepers);
-then they go through, the market falls, and the next round sees new prices.
+In a round every venue says which calls keepers want to make. All of them sell into the same
+markets, so calls are rationed to what can be sold without a loss; then they go through, prices
+fall, and the next round sees the new ones.
 """
 
 import dataclasses
@@ -29,6 +29,7 @@ from jaxrisk.system.calls import (
     wanted_calls,
 )
 from jaxrisk.system.policy import Prices
+from jaxrisk.system.ration import rations
 from jaxrisk.system.system import AccountLedger, System, VenueState, booked
 from jaxrisk.venue.incentive import fee_table
 from jaxrisk.venue.venue import Venue, changed_pool
@@ -36,26 +37,23 @@ from jaxrisk.venue.venue import Venue, changed_pool
 Book = tuple[Tranche, ...]
 Summand = TypeVar("Summand", Array, Moved)
 
-# Less than this share of the wanted calls is not worth a round.
-_SMALLEST_RATION = 1e-6
-
 
 @pytree
 class Wanted:
-    """What keepers would do on one venue in one round.
+    """What keepers would do on one venue in one round; entries by tranche.
 
     Attributes:
-        calls: per tranche.
-        within: per tranche, whether it could be reached at all.
-        capacity: per tranche, `(collateral_asset,)` value that can be sold at a profit.
-        units: `(collateral_asset,)` units they would seize.
+        calls: the calls.
+        within: whether the tranche could be reached at all.
+        demand: `(asset,)` units they would seize.
+        capacity: `(asset,)` units that can be sold at a profit.
         seen: `(asset,)` prices as the venue sees them.
     """
 
     calls: tuple[Calls, ...]
     within: tuple[Bool[Array, ""], ...]
-    capacity: tuple[Float[Array, " collateral_asset"], ...]
-    units: Float[Array, " collateral_asset"]
+    demand: tuple[Float[Array, " asset"], ...]
+    capacity: tuple[Float[Array, " asset"], ...]
     seen: Float[Array, " asset"]
 
 
@@ -97,15 +95,12 @@ def cascade_round(
         _look(system, venue, book, state, market, width)
         for venue, book, state in zip(venues, books, states, strict=True)
     ]
-    demand = _sum(
-        [
-            spread(wanted.units, venue.accounts.collateral_assets, count)
-            for venue, wanted in zip(venues, looks, strict=True)
-        ]
-    )
+    shares = _rations(books, looks)
     called = [
-        _go(system, venue, book, state, wanted, demand, market.mid)
-        for venue, book, state, wanted in zip(venues, books, states, looks, strict=True)
+        _go(system, venue, book, state, wanted, share, market.mid)
+        for venue, book, state, wanted, share in zip(
+            venues, books, states, looks, shares, strict=True
+        )
     ]
     fees = [
         _fee_units(venue, wanted.seen, moved)
@@ -142,9 +137,10 @@ def _look(
         c: keeper.capacity(venue, c, market, system.liquidity, seen)
         for c in sorted({tranche.category for tranche in book})
     }
-    calls, within = [], []
+    calls, within, demand = [], [], []
     for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
-        prices = Prices(held=held, owed=owed * growth, capacity=capacity[tranche.category])
+        sellable = select(capacity[tranche.category], accounts.collateral_assets)
+        prices = Prices(held=held, owed=owed * growth, capacity=sellable)
         want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
@@ -153,14 +149,37 @@ def _look(
         else:
             calls.append(want(pair))
             within.append(touched)
-    units = [units_seized(t.accounts, c) for t, c in zip(book, calls, strict=True)]
+        units = units_seized(tranche.accounts, calls[-1])
+        demand.append(spread(units, accounts.collateral_assets, seen.shape[0]))
     return Wanted(
         calls=tuple(calls),
         within=tuple(within),
+        demand=tuple(demand),
         capacity=tuple(capacity[tranche.category] for tranche in book),
-        units=_sum(units),
         seen=seen,
     )
+
+
+def _rations(books: tuple[Book, ...], looks: list[Wanted]) -> list[tuple[Float[Array, ""], ...]]:
+    """Return the share of calls that goes through, by venue and tranche.
+
+    Tranches of one venue and category have one margin: they form one class.
+    """
+    classes: dict[tuple[int, int], int] = {}
+    demand, capacity = [], []
+    for v, (book, wanted) in enumerate(zip(books, looks, strict=True)):
+        for tranche, units, room in zip(book, wanted.demand, wanted.capacity, strict=True):
+            place = classes.setdefault((v, tranche.category), len(classes))
+            if place == len(demand):
+                demand.append(units)
+                capacity.append(room)
+            else:
+                demand[place] = demand[place] + units
+    share = rations(jnp.stack(demand), jnp.stack(capacity))
+    return [
+        tuple(share[classes[v, tranche.category]] for tranche in book)
+        for v, book in enumerate(books)
+    ]
 
 
 def _go(
@@ -169,17 +188,13 @@ def _go(
     book: Book,
     state: VenueState,
     wanted: Wanted,
-    demand: Float[Array, " asset"],
+    shares: tuple[Float[Array, ""], ...],
     mid: Float[Array, " asset"],
 ) -> tuple[VenueState, Moved]:
     """Return the venue after its rationed calls went through, and the units they moved."""
-    crowd = select(demand * wanted.seen, venue.accounts.collateral_assets)
-    crowded = (wanted.units > 0) & (crowd > 0)
-    standing, moves, rations = [], [], []
+    standing, moves = [], []
     for k, (tranche, pair) in enumerate(zip(book, _pairs(state), strict=True)):
-        room = wanted.capacity[k] / positive_or_one(crowd)
-        ration = _ration(jnp.min(jnp.where(crowded, room, jnp.ones_like(room))))
-        go = lambda p, c, t=tranche, r=ration: go_through(system.keeper, t.accounts, p, c, r)
+        go = lambda p, c, t=tranche, r=shares[k]: go_through(system.keeper, t.accounts, p, c, r)
         if tranche.skippable:
             stay = lambda p, c, t=tranche: stand_still(t.accounts, p)
             after, moved = lax.cond(wanted.within[k], go, stay, pair, wanted.calls[k])
@@ -187,23 +202,22 @@ def _go(
             after, moved = go(pair, wanted.calls[k])
         standing.append(after)
         moves.append(moved)
-        rations.append(ration)
     growth = jnp.exp(state.log_index)
     total = _sum(moves)
-    total = dataclasses.replace(
-        total, repaid=total.repaid * growth, written_off=total.written_off * growth
-    )
     state = dataclasses.replace(
         state,
+        owed=state.owed - total.repaid - total.written_off,
         collateral=tuple(pair[0] for pair in standing),
         debt=tuple(pair[1] for pair in standing),
         touched=wanted.within,
     )
     if state.ledgers is not None:
         state = dataclasses.replace(
-            state, ledgers=_noted(venue, book, state, wanted, rations, growth, mid)
+            state, ledgers=_noted(venue, book, state, wanted, shares, growth, mid)
         )
-    return state, total
+    return state, dataclasses.replace(
+        total, repaid=total.repaid * growth, written_off=total.written_off * growth
+    )
 
 
 def _noted(
@@ -211,7 +225,7 @@ def _noted(
     book: Book,
     state: VenueState,
     wanted: Wanted,
-    rations: list[Float[Array, ""]],
+    shares: tuple[Float[Array, ""], ...],
     growth: Float[Array, " debt_asset"],
     mid: Float[Array, " asset"],
 ) -> tuple[AccountLedger, ...]:
@@ -227,7 +241,7 @@ def _noted(
             + ration * _worth(tranche.accounts.debt, c.written_off, owed),
         )
         for ledger, tranche, c, ration in zip(
-            state.ledgers, book, wanted.calls, rations, strict=True
+            state.ledgers, book, wanted.calls, shares, strict=True
         )
     )
 
@@ -238,12 +252,6 @@ def _worth(
     price: Float[Array, " held"],
 ) -> Float[Array, " account"]:
     return row_sum(units * fraction * price[:, None])
-
-
-def _ration(room: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the share of calls that goes through, from room over demand."""
-    ration = jnp.where(room < 1.0, room, jnp.ones_like(room))
-    return jnp.where(ration < _SMALLEST_RATION, jnp.zeros_like(ration), ration)
 
 
 def _fee_units(

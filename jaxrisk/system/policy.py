@@ -41,7 +41,7 @@ class Prices:
     Attributes:
         held: `(collateral_asset,)` seen price of each collateral.
         owed: `(debt_asset,)` seen price of one opening unit of debt, interest included.
-        capacity: `(collateral_asset,)` value that can be sold at a profit, seen prices.
+        capacity: `(collateral_asset,)` units that can be sold at a profit.
     """
 
     held: Float[Array, " collateral_asset"]
@@ -117,9 +117,8 @@ class BestPair:
         threshold = venue.collateral.liquidation_threshold[row]
         debt_pick = largest(debts)
         debt = row_sum(debt_pick * debts)
-        reachable = smaller(
-            smaller(values, debt[None, :] * credit[:, None]), prices.capacity[:, None]
-        )
+        sellable = (prices.capacity * prices.held)[:, None]
+        reachable = smaller(smaller(values, debt[None, :] * credit[:, None]), sellable)
         pick = largest(reachable * ((credit - 1.0) / credit)[:, None])
         return View(
             position=Position(
@@ -160,8 +159,8 @@ class Keeper:
         market: Market,
         liquidity: Liquidity,
         seen: Float[Array, " asset"],
-    ) -> Float[Array, " collateral_asset"]:
-        """Return how much of each collateral can be sold at a profit, at seen prices.
+    ) -> Float[Array, " asset"]:
+        """Return how many units of each collateral can be sold at a profit, 0 for other assets.
 
         A unit of debt repaid brings `1 + bonus (1 - fee share)` of collateral at the seen price;
         the sale may cost, against the seen price, what leaves `1 + minimum_return` of it.
@@ -172,7 +171,8 @@ class Keeper:
         net = 1.0 + bonus * (1.0 - fee_table(venue.incentive, len(held)))
         gap = seen / mid * (1.0 + self.minimum_return)
         budget = 1.0 - gap / (1.0 + spread(net - 1.0, held, count))
-        return select(liquidity.law.volume_within(budget, depth) * (seen / mid), held)
+        units = liquidity.law.volume_within(budget, depth) / mid
+        return spread(select(units, held), held, count)
 
     def pays(
         self, position: Position, repaid: Float[Array, " account"], width: Float[Array, ""] | None

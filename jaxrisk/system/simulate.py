@@ -36,8 +36,8 @@ class Plan:
     Attributes:
         steps: number of steps.
         rounds: largest number of cascade rounds in a step.
-        chunk: scenarios simulated side by side on a device. 1 is fastest on CPUs; thousands on
-            GPUs.
+        chunk: scenarios simulated side by side on an accelerator. CPUs play them one after another
+            whatever the chunk: it is fastest there, and sums then round the same in every chunk.
         health_groups: into how many groups by health books are cut; `None` chooses by size.
         differentiable: use loops that reverse mode can pass through, and rematerialise steps.
     """
@@ -108,7 +108,7 @@ def simulate(
         steps: number of steps.
         step_years: length of a step, in years.
         rounds: largest number of cascade rounds in a step.
-        chunk: scenarios simulated side by side on each device.
+        chunk: scenarios simulated side by side on an accelerator, see `Plan`.
     """
     ids = np.arange(scenarios) if isinstance(scenarios, int) else np.asarray(scenarios)
     plan = Plan(steps=steps, rounds=rounds, chunk=chunk)
@@ -161,7 +161,7 @@ def over_scenarios(
     Args:
         bind: from arguments to a function of one scenario's id; what it prepares is shared by
             all scenarios.
-        chunk: scenarios side by side on a device.
+        chunk: scenarios side by side on an accelerator.
     """
     compiled = mapped(bind, chunk)
 
@@ -189,7 +189,8 @@ def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int) -> 
 
     def on_device(arguments: tuple, ids: Int[Array, " scenario"]) -> Any:
         one = bind(*arguments)
-        return lax.map(one, ids) if chunk == 1 else lax.map(one, ids, batch_size=chunk)
+        side_by_side = chunk > 1 and jax.default_backend() != "cpu"
+        return lax.map(one, ids, batch_size=chunk if side_by_side else None)
 
     return jax.jit(
         jax.shard_map(

@@ -104,12 +104,16 @@ def _accrue_venue(
 ) -> VenueState:
     debt = state.pool[Pool.DEBT]
     rate = venue.interest.borrow_rate(utilisation(debt, state.pool[Pool.CASH]))
-    growth = rate * rules.step_years
-    interest = debt * jnp.expm1(growth)
+    # Kahan's sum: a year of hourly additions in float32 would drift otherwise. Interest is the
+    # growth of the debt itself, so that the books of many steps add up to the index.
+    growth = rate * rules.step_years - state.index_carry
+    log_index = state.log_index + growth
+    interest = state.owed * jnp.exp(log_index) - debt
     kept = interest * venue.interest.reserve_factor
     return dataclasses.replace(
         state,
-        log_index=state.log_index + growth,
+        log_index=log_index,
+        index_carry=(log_index - state.log_index) - growth,
         pool=state.pool + changed_pool(debt=interest, supplied=interest - kept, treasury=kept),
         flows=state.flows
         + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),

@@ -13,7 +13,7 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.policy import Keeper
-from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.venue import Pool, Venue
 
 
 @pytree
@@ -75,6 +75,8 @@ class VenueState:
         debt: per tranche `(1 or debt_asset, account)` fraction still standing, before interest.
         touched: per tranche, whether any of its accounts may have been liquidated.
         log_index: `(debt_asset,)` log growth of debt since the opening.
+        index_carry: `(debt_asset,)` what the last additions to the log index lost to rounding.
+        owed: `(debt_asset,)` opening units of debt still standing, before interest.
         pool: `(row, debt_asset)` balance sheet in units, rows as in `Pool`.
         funds: `(layer,)` loss-absorbing capacity left, numeraire.
         paid: `(layer,)` paid so far, numeraire.
@@ -87,6 +89,8 @@ class VenueState:
     debt: tuple[Float[Array, "share account"], ...]
     touched: tuple[Bool[Array, ""], ...]
     log_index: Float[Array, " debt_asset"]
+    index_carry: Float[Array, " debt_asset"]
+    owed: Float[Array, " debt_asset"]
     pool: Float[Array, "row debt_asset"]
     funds: Float[Array, " layer"]
     paid: Float[Array, " layer"]
@@ -132,6 +136,8 @@ def opening_state(
             debt=tuple(_ones(system.keeper.choice.shares(t.accounts)[1], t) for t in book),
             touched=tuple(jnp.zeros((), bool) for _ in book),
             log_index=jnp.zeros_like(venue.interest.base),
+            index_carry=jnp.zeros_like(venue.interest.base),
+            owed=venue.pool[Pool.DEBT],
             pool=venue.pool,
             funds=venue.funds,
             paid=jnp.zeros_like(venue.funds),
