@@ -125,7 +125,7 @@ def test_a_step_is_that_of_the_scalar_reference(policy, has_cost, seed, fall, lo
 
 
 def test_the_comparison_is_not_of_nothing():
-    system = systems.random_system(1)
+    system = systems.random_system(5, depth=1e8)
     state = systems.played_verb_by_verb(system)[-1][1]
     for venue in state.venues:
         for entry in (Flow.LIQUIDATED, Flow.REPAID, Flow.BAD_DEBT, Flow.PROCEEDS, Flow.INTEREST):

@@ -31,8 +31,7 @@ from jaxrisk.system.simulate import (
     simulator,
     step_rules,
 )
-from jaxrisk.system.step import StepRules
-from jaxrisk.system.system import System
+from jaxrisk.system.system import StepRules, System
 
 MEASURES: dict[str, Callable[[Outcome], Float[Array, ""]]] = {
     "bad_debt_usd": lambda o: jnp.sum(o.bad_debt),

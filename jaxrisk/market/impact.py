@@ -96,7 +96,8 @@ class DepthCurveImpact:
     def _walk(self, volume: Assets, depth: Assets) -> tuple[Array, Array, Array, Array]:
         """Return, of a sale, bids, fills, falls at the start of each band, and volume beyond.
 
-        Bids and fills are `(asset, band)`, falls `(1, band)`, the volume beyond the book `(asset,)`.
+        Bids and fills are `(asset, band)`, falls `(1, band)`, the volume beyond the book
+        `(asset,)`.
         """
         bids = jnp.diff(self.share * depth[:, None], prepend=0.0)
         start = jnp.concatenate([jnp.zeros_like(self.fall[:1]), self.fall[:-1]])[None, :]

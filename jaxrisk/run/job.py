@@ -15,7 +15,8 @@ import numpy as np
 from jaxrisk.errors import DeviceError, InterruptedRunError
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.run import printing
-from jaxrisk.run.build import HOURS_A_YEAR, Built, input_files
+from jaxrisk.run.build import Built, input_files
+from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory

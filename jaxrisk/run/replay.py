@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxrisk.errors import ConfigError, DataError
 from jaxrisk.numerics.keys import root_key
-from jaxrisk.run.build import HOURS_A_YEAR, Built
+from jaxrisk.run.build import Built
+from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
 from jaxrisk.run.job import config_hash, simulation_plan
 from jaxrisk.system.simulate import step_rules

@@ -12,7 +12,8 @@ from jaxrisk.measure.exposure import liquidation_table, snapshot
 from jaxrisk.measure.leverage import account_columns
 from jaxrisk.measure.solvency import solvency_report
 from jaxrisk.measure.tail import exceedance_probability, mean_and_error, tail_summary
-from jaxrisk.run.build import HOURS_A_YEAR, Built
+from jaxrisk.run.build import Built
+from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.columns import bearer_column
 from jaxrisk.run.config import Config
 from jaxrisk.run.formatting import headline

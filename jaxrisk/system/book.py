@@ -62,8 +62,8 @@ def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
     Args:
         venue: the venue and its book.
         market: the opening market.
-        health_groups: into how many groups of equal size by health each category is cut; more
-            than one makes tranches skippable.
+        health_groups: into how many groups by health each category is cut; more than one makes
+            tranches skippable.
     """
     seen = opening_prices(venue.oracle, market)
     health = np.asarray(health_factor(venue, seen))
@@ -73,7 +73,7 @@ def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
         inside = np.flatnonzero(category == name)
         if health_groups > 1:
             inside = inside[np.argsort(health[inside], kind="stable")]
-        for part in np.array_split(inside, min(health_groups, len(inside))):
+        for part in np.split(inside, _cuts(len(inside), health_groups)):
             skippable.append(health_groups > 1)
             members.append(jnp.asarray(part))
             reach.append(jnp.asarray(health[part].min(), seen.dtype))
@@ -84,6 +84,15 @@ def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
         categories=tuple(categories),
         skippable=tuple(skippable),
     )
+
+
+def _cuts(accounts: int, groups: int) -> list[int]:
+    """Return where to cut accounts sorted by health, weakest first.
+
+    The strongest group is the smallest: it is to be out of reach in most scenarios.
+    """
+    groups = min(groups, accounts)
+    return [min(accounts, round(accounts * 1.2 * k / groups)) for k in range(1, groups)]
 
 
 def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:

@@ -30,7 +30,14 @@ from jaxrisk.system.calls import (
 )
 from jaxrisk.system.policy import Prices
 from jaxrisk.system.ration import rations
-from jaxrisk.system.system import AccountLedger, System, VenueState, booked
+from jaxrisk.system.system import (
+    AccountLedger,
+    State,
+    StepRules,
+    System,
+    VenueState,
+    booked,
+)
 from jaxrisk.venue.incentive import fee_table
 from jaxrisk.venue.venue import Venue, changed_pool
 
@@ -57,28 +64,25 @@ class Wanted:
     seen: Float[Array, " asset"]
 
 
-def cascade(
-    system: System,
-    books: tuple[Book, ...],
-    market: Market,
-    states: tuple[VenueState, ...],
-    *,
-    rounds: int,
-    width: Float[Array, ""] | None,
-    differentiable: bool,
-) -> tuple[Market, tuple[VenueState, ...], Float[Array, ""], Bool[Array, ""]]:
-    """Return market and venues after the cascade, the rounds played, and whether it was cut off."""
+def cascade(system: System, books: tuple[Book, ...], rules: StepRules, state: State) -> State:
+    """Return the state after rounds of calls, until a round sells nothing or the bound is met."""
 
     def one_round(carry: tuple) -> tuple[tuple, Bool[Array, ""]]:
-        market, states, played = carry
-        market, states, active = cascade_round(system, books, market, states, width)
-        return (market, states, played + 1.0), active
+        market, venues, played = carry
+        market, venues, active = cascade_round(system, books, market, venues, rules.width)
+        return (market, venues, played + 1.0), active
 
-    start = (market, states, jnp.zeros((), market.price.dtype))
-    (market, states, played), unfinished = bounded_rounds(
-        one_round, start, limit=rounds, differentiable=differentiable
+    start = (state.market, state.venues, jnp.zeros_like(state.rounds))
+    (market, venues, played), unfinished = bounded_rounds(
+        one_round, start, limit=rules.rounds, differentiable=rules.differentiable
     )
-    return market, states, played, unfinished
+    return dataclasses.replace(
+        state,
+        market=market,
+        venues=venues,
+        rounds=state.rounds + played,
+        unconverged=state.unconverged + unfinished.astype(played.dtype),
+    )
 
 
 def cascade_round(

@@ -20,8 +20,15 @@ from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
-from jaxrisk.system.step import StepRules, step
-from jaxrisk.system.system import Flow, State, System, VenueState, opening_state
+from jaxrisk.system.step import step
+from jaxrisk.system.system import (
+    Flow,
+    State,
+    StepRules,
+    System,
+    VenueState,
+    opening_state,
+)
 from jaxrisk.venue.venue import Venue, imbalance
 
 # Above this many accounts a book is cut by health so that tranches out of reach can be skipped.

@@ -13,30 +13,12 @@ from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
-from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
-from jaxrisk.system.system import State, System, VenueState, booked
+from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
 from jaxrisk.venue.waterfall import Residual, ordered_payment
-
-
-@pytree
-class StepRules:
-    """How a step is played.
-
-    Attributes:
-        step_years: length of a step, in years.
-        width: width of the smooth trigger; `None` for the exact rule.
-        rounds: largest number of cascade rounds in a step.
-        differentiable: use loops that reverse mode can pass through.
-    """
-
-    step_years: Float[Array, ""]
-    width: Float[Array, ""] | None = None
-    rounds: int = static(default=1)
-    differentiable: bool = static(default=False)
 
 
 def step(
@@ -58,22 +40,7 @@ def step(
     state = move(system, rules, state, noise)
     state = accrue(system, rules, state)
     state = see(system, state)
-    market, venues, rounds, unfinished = cascade(
-        system,
-        books,
-        state.market,
-        state.venues,
-        rounds=rules.rounds,
-        width=rules.width,
-        differentiable=rules.differentiable,
-    )
-    state = dataclasses.replace(
-        state,
-        market=market,
-        venues=venues,
-        rounds=state.rounds + rounds,
-        unconverged=state.unconverged + unfinished.astype(rounds.dtype),
-    )
+    state = cascade(system, books, rules, state)
     return absorb(system, state)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from jaxrisk.market.liquidity import Liquidity
 from jaxrisk.market.paths import PathModel
 from jaxrisk.market.state import Market
-from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.policy import Keeper
 from jaxrisk.venue.venue import Pool, Venue
@@ -38,6 +38,23 @@ class System:
     def assets(self) -> tuple[str, ...]:
         """Names of the assets, in the order of every `(asset,)` axis."""
         return self.market.assets
+
+
+@pytree
+class StepRules:
+    """How a step is played.
+
+    Attributes:
+        step_years: length of a step, in years.
+        width: width of the smooth trigger; `None` for the exact rule.
+        rounds: largest number of cascade rounds in a step.
+        differentiable: use loops that reverse mode can pass through.
+    """
+
+    step_years: Float[Array, ""]
+    width: Float[Array, ""] | None = None
+    rounds: int = static(default=1)
+    differentiable: bool = static(default=False)
 
 
 class Flow(IntEnum):

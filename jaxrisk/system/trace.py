@@ -11,8 +11,15 @@ from jaxtyping import Array, Float, Int, Key
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout
 from jaxrisk.system.simulate import Plan, cut_books, layouts, over_scenarios, scenario_noise
-from jaxrisk.system.step import StepRules, step
-from jaxrisk.system.system import AccountLedger, Flow, State, System, opening_state
+from jaxrisk.system.step import step
+from jaxrisk.system.system import (
+    AccountLedger,
+    Flow,
+    State,
+    StepRules,
+    System,
+    opening_state,
+)
 
 
 @pytree
