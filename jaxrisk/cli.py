@@ -177,14 +177,17 @@ def main() -> None:
     # XLA's notes on its compilation cache are not for users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        app()
+        # Not standalone: Typer would turn an interrupt into its own exit code.
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
     except JaxriskError as error:
         from jaxrisk.run.printing import print_problems
 
         print_problems(error.problems)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted before anything was computed", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort):
+        print("error: interrupted; nothing is lost, run the command again", file=sys.stderr)
         sys.exit(75)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,21 +1,25 @@
 """How prices react to forced sales, and what the sales bring in.
 
-Every impact law answers three questions about selling `volume` (numeraire) into `depth`:
-the log price drop, the proceeds, and the largest volume whose average discount stays within a
-bound. All are elementwise over assets.
+Every impact law answers three questions about selling `volume` (numeraire) into `depth`: the log
+price drop, the proceeds, and a volume whose average discount stays within a bound. All are
+elementwise over assets.
 """
+
+import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.smooth import safe_sqrt
 
 Assets = Float[Array, " asset"]
 
-# Below this log drop the closed form of proceeds loses digits to cancellation; its series is exact
-# to rounding there.
-_SERIES_BELOW = 1e-2
+# Below this log drop the closed form of square-root proceeds loses digits to cancellation. The
+# series sum_k 2 (-y)^k / ((k + 2) k!) to this order is exact to 1e-12 there.
+_SERIES_BELOW = 1.0
+_SERIES = tuple(2.0 * (-1.0) ** k / ((k + 2) * math.factorial(k)) for k in range(15))
 
 
 @pytree
@@ -35,14 +39,10 @@ class LinearImpact:
     def proceeds(self, volume: Assets, depth: Assets) -> Assets:
         """Return what the sale brings: the integral of `exp(-drop)` over the volume sold."""
         y = self.log_drop(volume, depth)
-        small = y < _SERIES_BELOW
-        safe = jnp.where(small, jnp.ones_like(y), y)
-        exact = -jnp.expm1(-safe) / safe
-        series = 1.0 - y / 2.0 + y**2 / 6.0 - y**3 / 24.0
-        return volume * jnp.where(small, series, exact)
+        return volume * jnp.where(y > 0, -jnp.expm1(-y) / positive_or_one(y), 1.0)
 
     def volume_within(self, discount: Assets, depth: Assets) -> Assets:
-        """Return the largest volume whose average discount is at most `discount`, >= 0."""
+        """Return a volume whose average discount is within `discount`: first order, cautious."""
         return 2.0 * _at_least_zero(discount) * depth / self.coefficient
 
 
@@ -68,11 +68,13 @@ class SquareRootImpact:
         small = y < _SERIES_BELOW
         safe = jnp.where(small, jnp.ones_like(y), y)
         exact = 2.0 * (-jnp.expm1(-safe) - safe * jnp.exp(-safe)) / safe**2
-        series = 1.0 - 2.0 * y / 3.0 + y**2 / 4.0 - y**3 / 15.0
+        series = jnp.zeros_like(y)
+        for term in reversed(_SERIES):
+            series = term + y * series
         return volume * jnp.where(small, series, exact)
 
     def volume_within(self, discount: Assets, depth: Assets) -> Assets:
-        """Return the largest volume whose average discount is at most `discount`, >= 0."""
+        """Return a volume whose average discount is within `discount`: first order, cautious."""
         return depth * (1.5 * _at_least_zero(discount) / self.coefficient) ** 2
 
 

@@ -135,7 +135,17 @@ def execute(
     clock = Clock()
     try:
         simulate_parts(config, built, directory, clock, device, quiet=quiet)
-        result = _finish(config, built, directory, quiet=quiet)
+        tables, summary = _finish(config, built, directory, quiet=quiet)
+        summary["run"] = _run_record(config, clock, device, digest, command)
+        for name, table in tables.items():
+            directory.write_table(name, table)
+        directory.write_json("summary.json", summary)
+        record = {"config": config.model_dump(mode="json"), **summary["run"]}
+        directory.write_json("run.json", record)
+        report = write_report(
+            directory.path, summary, tables, config_text, top_accounts=config.report.top_accounts
+        )
+        directory.finish()
     except KeyboardInterrupt:
         done = sum(count for _, count in directory.completed_parts())
         raise InterruptedRunError(
@@ -149,15 +159,22 @@ def execute(
                 "device with more memory"
             ) from error
         raise
-    tables, summary = result
-    summary["run"] = {
+    return summary, report
+
+
+def _run_record(
+    config: Config, clock: Clock, device: str, digest: str, command: str
+) -> dict[str, Any]:
+    """Return the `run` section of the summary: what a repetition needs, and what it cost."""
+    run = config.run
+    return {
         "versions": versions(),
         "device": device,
-        "precision": config.run.precision,
-        "seed": config.run.seed,
-        "scenarios": config.run.scenarios,
-        "steps": config.run.steps,
-        "step_hours": config.run.step_hours,
+        "precision": run.precision,
+        "seed": run.seed,
+        "scenarios": run.scenarios,
+        "steps": run.steps,
+        "step_hours": run.step_hours,
         "seconds": {
             "compile": clock.compile,
             "run": clock.total - clock.compile,
@@ -166,16 +183,6 @@ def execute(
         "config_hash": digest,
         "command": command,
     }
-    for name, table in tables.items():
-        directory.write_table(name, table)
-    directory.write_json("summary.json", summary)
-    record = {"config": config.model_dump(mode="json"), **summary["run"]}
-    directory.write_json("run.json", record)
-    report = write_report(
-        directory.path, summary, tables, config_text, top_accounts=config.report.top_accounts
-    )
-    directory.finish()
-    return summary, report
 
 
 def simulate_parts(

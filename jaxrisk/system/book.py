@@ -24,12 +24,14 @@ class Tranche:
     Attributes:
         accounts: the accounts.
         reach: lowest health factor among them at the opening prices; infinite without debt.
+        owed: `(debt_asset,)` opening units owed by all of them.
         category: index of their risk category.
         skippable: whether the tranche is skipped while it is out of reach.
     """
 
     accounts: Accounts
     reach: Float[Array, ""]
+    owed: Float[Array, " debt_asset"]
     category: int = static()
     skippable: bool = static(default=False)
 
@@ -91,23 +93,26 @@ def _cuts(accounts: int, groups: int) -> list[int]:
 
     The strongest group is the smallest: it is to be out of reach in most scenarios.
     """
-    groups = min(groups, accounts)
-    return [min(accounts, round(accounts * 1.2 * k / groups)) for k in range(1, groups)]
+    cuts = {round(accounts * 1.2 * k / groups) for k in range(1, groups)}
+    return sorted(cut for cut in cuts if 0 < cut < accounts)
 
 
 def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:
     """Return the venue's accounts cut as `layout` says; derivatives flow through positions."""
-    return tuple(
-        Tranche(
-            accounts=take(venue.accounts, members),
-            reach=reach,
-            category=category,
-            skippable=skippable,
+    cut = zip(layout.members, layout.reach, layout.categories, layout.skippable, strict=True)
+    book = []
+    for members, reach, category, skippable in cut:
+        accounts = take(venue.accounts, members)
+        book.append(
+            Tranche(
+                accounts=accounts,
+                reach=reach,
+                owed=jnp.sum(accounts.debt, axis=1),
+                category=category,
+                skippable=skippable,
+            )
         )
-        for members, reach, category, skippable in zip(
-            layout.members, layout.reach, layout.categories, layout.skippable, strict=True
-        )
-    )
+    return tuple(book)
 
 
 def within_reach(

@@ -69,7 +69,7 @@ def wanted_calls(
     position = view.position
     request = venue.close.without_dust(position, venue.close.allowance(position, width))
     call = repay_call(venue.close, position, request, width=width)
-    pays = keeper.pays(position, call.repaid, width)
+    pays = keeper.pays(view, call.seized, width)
     weight = call.weight if pays is None else call.weight * pays
     collateral, debt = standing
     # A call that takes all must leave exactly nothing: share first (1 exactly), then fraction.

@@ -118,8 +118,8 @@ def cascade_round(
     after, proceeds = system.liquidity.sell(market, total)
     received = proceeds / positive_or_one(total)
     states = tuple(
-        _booked_round(system, venue, state, moved, market, units, received)
-        for venue, (state, moved), units in zip(venues, called, sold, strict=True)
+        _booked_round(system, venue, state, moved, market, fee, units, received)
+        for venue, (state, moved), fee, units in zip(venues, called, fees, sold, strict=True)
     )
     return after, states, jnp.any(total > 0)
 
@@ -137,14 +137,15 @@ def _look(
     growth = jnp.exp(state.log_index)
     keeper, accounts = system.keeper, venue.accounts
     held, owed = select(seen, accounts.collateral_assets), select(seen, accounts.debt_assets)
-    capacity = {
-        c: keeper.capacity(venue, c, market, system.liquidity, seen)
-        for c in sorted({tranche.category for tranche in book})
-    }
+    margin, capacity = _classes(system, venue, book, market, seen)
     calls, within, demand = [], [], []
     for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
-        sellable = select(capacity[tranche.category], accounts.collateral_assets)
-        prices = Prices(held=held, owed=owed * growth, capacity=sellable)
+        prices = Prices(
+            held=held,
+            owed=owed * growth,
+            capacity=select(capacity[tranche.category], accounts.collateral_assets),
+            margin=select(margin[tranche.category], accounts.collateral_assets),
+        )
         want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
@@ -162,6 +163,20 @@ def _look(
         capacity=tuple(capacity[tranche.category] for tranche in book),
         seen=seen,
     )
+
+
+def _classes(
+    system: System, venue: Venue, book: Book, market: Market, seen: Float[Array, " asset"]
+) -> tuple[dict[int, Float[Array, " asset"]], dict[int, Float[Array, " asset"]]]:
+    """Return margin and capacity (units that can be sold at a profit) by risk category."""
+    depth = system.liquidity.depth.now(market)
+    margin, capacity = {}, {}
+    for category in sorted({tranche.category for tranche in book}):
+        owed = _sum([t.owed for t in book if t.category == category])
+        margin[category] = system.keeper.margin(venue, category, owed, market, seen)
+        volume = system.liquidity.law.volume_within(margin[category], depth)
+        capacity[category] = volume / market.mid
+    return margin, capacity
 
 
 def _rations(books: tuple[Book, ...], looks: list[Wanted]) -> list[tuple[Float[Array, ""], ...]]:
@@ -278,13 +293,15 @@ def _booked_round(
     state: VenueState,
     moved: Moved,
     market: Market,
+    fee: Float[Array, " collateral_asset"],
     sold: Float[Array, " asset"],
     received: Float[Array, " asset"],
 ) -> VenueState:
     """Return the venue with the round booked: units in the pool, flows at the round's mid."""
     mid = market.mid
     seized = jnp.sum(moved.seized * select(mid, venue.accounts.collateral_assets))
-    repaid = jnp.sum(moved.repaid * select(mid, venue.accounts.debt_assets))
+    owed = select(mid, venue.accounts.debt_assets)
+    repaid, bad_debt = jnp.sum(moved.repaid * owed), jnp.sum(moved.written_off * owed)
     change = changed_pool(
         cash=moved.repaid,
         debt=-moved.repaid - moved.written_off,
@@ -294,11 +311,17 @@ def _booked_round(
     flows = booked(
         liquidated=seized,
         repaid=repaid,
-        fee=seized - jnp.sum(sold * mid),
+        bad_debt=bad_debt,
+        fee=jnp.sum(fee * select(mid, venue.accounts.collateral_assets)),
         proceeds=jnp.sum(sold * received),
         keeper_cost=jnp.zeros_like(seized) if cost is None else moved.calls * cost,
     )
-    return dataclasses.replace(state, pool=state.pool + change, flows=state.flows + flows)
+    return dataclasses.replace(
+        state,
+        pool=state.pool + change,
+        flows=state.flows + flows,
+        unsettled=state.unsettled + bad_debt,
+    )
 
 
 def _pairs(state: VenueState) -> list[Standing]:

@@ -7,7 +7,6 @@ much as can be sold at a profit after slippage, and only if the bonus covers its
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxrisk.market.liquidity import Liquidity
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import gate, positive_or_one, smaller
 from jaxrisk.numerics.indexing import largest, row_sum, select, spread
@@ -25,11 +24,13 @@ class View:
 
     Attributes:
         position: what a call would see.
+        margin: `(account,)` what selling the collateral may cost, as a fraction of its value.
         collateral_pick: `(collateral_asset, account)` one-hot choice; `None` for all pro rata.
         debt_pick: `(debt_asset, account)` one-hot choice; `None` for all pro rata.
     """
 
     position: Position
+    margin: Float[Array, " account"]
     collateral_pick: Float[Array, "collateral_asset account"] | None = None
     debt_pick: Float[Array, "debt_asset account"] | None = None
 
@@ -42,11 +43,13 @@ class Prices:
         held: `(collateral_asset,)` seen price of each collateral.
         owed: `(debt_asset,)` seen price of one opening unit of debt, interest included.
         capacity: `(collateral_asset,)` units that can be sold at a profit.
+        margin: `(collateral_asset,)` what a sale may cost, as a fraction of its value.
     """
 
     held: Float[Array, " collateral_asset"]
     owed: Float[Array, " debt_asset"]
     capacity: Float[Array, " collateral_asset"]
+    margin: Float[Array, " collateral_asset"]
 
 
 @pytree
@@ -87,7 +90,8 @@ class ProRata:
                 backing=standing[0][0] * weighted,
                 credit=credit,
                 fee_share=jnp.mean(fee_table(venue.incentive, units.shape[0])),
-            )
+            ),
+            margin=worth(held * prices.margin, units) / positive_or_one(full),
         )
 
 
@@ -130,6 +134,7 @@ class BestPair:
                 credit=row_sum(pick * credit[:, None]),
                 fee_share=row_sum(pick * fee_table(venue.incentive, held)[:, None]),
             ),
+            margin=row_sum(pick * prices.margin[:, None]),
             collateral_pick=pick,
             debt_pick=debt_pick,
         )
@@ -152,36 +157,47 @@ class Keeper:
     choice: Choice
     cost: Float[Array, ""] | None = None
 
-    def capacity(
+    def margin(
         self,
         venue: Venue,
         category: int,
+        owed: Float[Array, " debt_asset"],
         market: Market,
-        liquidity: Liquidity,
         seen: Float[Array, " asset"],
     ) -> Float[Array, " asset"]:
-        """Return how many units of each collateral can be sold at a profit, 0 for other assets.
+        """Return what a sale of each collateral may cost, as a fraction of its mid; 0 for others.
 
-        A unit of debt repaid brings `1 + bonus (1 - fee share)` of collateral at the seen price;
-        the sale may cost, against the seen price, what leaves `1 + minimum_return` of it.
+        A unit of debt repaid, at the seen price, brings `1 + bonus (1 - fee share)` of collateral
+        at its seen price. Both are worth their mid; the debt that lags most decides. Negative where
+        a call loses money before anything is sold.
+
+        Args:
+            venue: the venue.
+            category: risk category of the accounts called.
+            owed: `(debt_asset,)` units the accounts owe; only assets that are owed count.
+            market: the market now.
+            seen: `(asset,)` prices as the venue sees them.
         """
-        held, count = venue.accounts.collateral_assets, market.price.shape[0]
-        mid, depth = market.mid, liquidity.depth.now(market)
+        accounts, mid = venue.accounts, market.mid
+        held, count = accounts.collateral_assets, mid.shape[0]
         bonus = bonus_table(venue.incentive, len(venue.categories), len(held))[category]
         net = 1.0 + bonus * (1.0 - fee_table(venue.incentive, len(held)))
-        gap = seen / mid * (1.0 + self.minimum_return)
-        budget = 1.0 - gap / (1.0 + spread(net - 1.0, held, count))
-        units = liquidity.law.volume_within(budget, depth) / mid
-        return spread(select(units, held), held, count)
+        lag = select(mid / seen, accounts.debt_assets)
+        dearest = jnp.max(jnp.where(owed > 0, lag, jnp.zeros_like(lag)))
+        cost = select(seen / mid, held) * dearest * (1.0 + self.minimum_return)
+        return spread(1.0 - cost / net, held, count)
 
     def pays(
-        self, position: Position, repaid: Float[Array, " account"], width: Float[Array, ""] | None
+        self,
+        view: View,
+        seized: Float[Array, " account"],
+        width: Float[Array, ""] | None,
     ) -> Float[Array, " account"] | None:
-        """Return 1 where the bonus covers the cost of the call, else 0; `None` for free calls.
+        """Return 1 where the margin left in the market covers the cost of the call, else 0.
 
-        Smooth with a width.
+        `None` for free calls; smooth with a width.
         """
         if self.cost is None:
             return None
-        profit = repaid * (position.credit - 1.0) * (1.0 - position.fee_share) - self.cost
-        return gate(profit, position.total_debt, width)
+        profit = seized * view.margin - self.cost
+        return gate(profit, view.position.total_debt, width)

@@ -233,7 +233,8 @@ def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
     def groups(accounts: int) -> int:
         if plan.health_groups is not None:
             return plan.health_groups
-        return _HEALTH_GROUPS if accounts >= _CUT_FROM and plan.chunk == 1 else 1
+        one_by_one = jax.default_backend() == "cpu"
+        return _HEALTH_GROUPS if accounts >= _CUT_FROM and one_by_one else 1
 
     return tuple(
         lay_out(venue, system.market, groups(venue.accounts.count)) for venue in system.venues

@@ -98,35 +98,32 @@ def see(system: System, state: State) -> State:
 
 def absorb(system: System, state: State) -> State:
     """Return the state after the funds, in order, and then the residual bearer took the loss."""
-    mid = state.market.mid
     venues = tuple(
-        _absorb_venue(venue, venue_state, select(mid, venue.accounts.debt_assets))
+        _absorb_venue(venue, venue_state)
         for venue, venue_state in zip(system.venues, state.venues, strict=True)
     )
     return dataclasses.replace(state, venues=venues)
 
 
-def _absorb_venue(
-    venue: Venue, state: VenueState, price: Float[Array, " debt_asset"]
-) -> VenueState:
+def _absorb_venue(venue: Venue, state: VenueState) -> VenueState:
     """Allot what was written off in this step: funds in order, then the residual bearer."""
-    unsettled = state.pool[Pool.UNSETTLED]
-    loss = jnp.sum(unsettled * price)
+    units, loss = state.pool[Pool.UNSETTLED], state.unsettled
     paid, unpaid = ordered_payment(loss, state.funds)
-    covered = unsettled * (jnp.sum(paid) / positive_or_one(loss))
-    borne = unsettled - covered
+    covered = units * (jnp.sum(paid) / positive_or_one(loss))
+    borne = units - covered
     zero = jnp.zeros_like(borne)
     carried = venue.residual is Residual.CARRIED
     change = changed_pool(
         cash=covered,
-        unsettled=-unsettled,
+        unsettled=-units,
         deficit=borne if carried else zero,
         supplied=zero if carried else -borne,
     )
     return dataclasses.replace(
         state,
         pool=state.pool + change,
+        unsettled=jnp.zeros_like(loss),
         funds=state.funds - paid,
         paid=state.paid + paid,
-        flows=state.flows + booked(bad_debt=loss, residual=unpaid),
+        flows=state.flows + booked(residual=unpaid),
     )

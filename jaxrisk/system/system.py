@@ -95,6 +95,8 @@ class VenueState:
         index_carry: `(debt_asset,)` what the last additions to the log index lost to rounding.
         owed: `(debt_asset,)` opening units of debt still standing, before interest.
         pool: `(row, debt_asset)` balance sheet in units, rows as in `Pool`.
+        unsettled: value of what was written off and not yet allotted to a bearer, at the mid of
+            the rounds in which it was written off.
         funds: `(layer,)` loss-absorbing capacity left, numeraire.
         paid: `(layer,)` paid so far, numeraire.
         flows: `(flow,)` cumulated flows, entries as in `Flow`.
@@ -109,6 +111,7 @@ class VenueState:
     index_carry: Float[Array, " debt_asset"]
     owed: Float[Array, " debt_asset"]
     pool: Float[Array, "row debt_asset"]
+    unsettled: Float[Array, ""]
     funds: Float[Array, " layer"]
     paid: Float[Array, " layer"]
     flows: Float[Array, " flow"]
@@ -156,6 +159,7 @@ def opening_state(
             index_carry=jnp.zeros_like(venue.interest.base),
             owed=venue.pool[Pool.DEBT],
             pool=venue.pool,
+            unsettled=zero,
             funds=venue.funds,
             paid=jnp.zeros_like(venue.funds),
             flows=jnp.zeros(len(Flow), dtype),

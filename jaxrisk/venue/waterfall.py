@@ -28,7 +28,9 @@ def ordered_payment(
     """
     paid, left = [], loss
     for layer in range(capacity.shape[0]):
-        share = jnp.where(left < capacity[layer], left, capacity[layer])
+        # At a tie the capacity decides: more of it would be used only if there is a loss.
+        exceeded = (left > capacity[layer]) | ((left == capacity[layer]) & (left > 0))
+        share = jnp.where(exceeded, capacity[layer], left)
         paid.append(share)
         left = left - share
     return jnp.stack(paid), left

@@ -29,7 +29,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
     @jax.jit
     def run(position: Position, repay: jax.Array, owed: jax.Array) -> tuple:
         call = repay_call(rules, position, repay)
-        left = owed.at[:, :].add(-book.debt_pick * call.repaid)
+        left = owed - book.debt_pick * call.repaid[None, :]
         written_off = jnp.stack([AtZeroCollateral().write_off(call.exhausts, row) for row in left])
         return call, call_refusal(rules, position, call), left - written_off, written_off
 
