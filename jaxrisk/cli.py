@@ -6,11 +6,13 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from jaxrisk.errors import JaxriskError
+from jaxrisk.errors import InterruptedRunError, JaxriskError
+
+_INTERRUPTED_BY_SHELL = 130
 
 app = typer.Typer(
     add_completion=False,
@@ -172,23 +174,29 @@ def _print_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def _interrupted() -> NoReturn:
+    print("error: interrupted; nothing is lost, run the command again", file=sys.stderr)
+    sys.exit(InterruptedRunError.exit_code)
+
+
 def main() -> None:
     """Run the command line; errors a user can mend become one line each and an exit code."""
     # XLA's notes on its compilation cache are not for users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        # Not standalone: Typer would turn an interrupt into its own exit code.
-        sys.exit(app(standalone_mode=False) or 0)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        app()
+    except SystemExit as stop:
+        # Typer turns an interrupt into an exit of its own, with the shell's code for it.
+        if stop.code != _INTERRUPTED_BY_SHELL:
+            raise
+        _interrupted()
     except JaxriskError as error:
         from jaxrisk.run.printing import print_problems
 
         print_problems(error.problems)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        print("error: interrupted; nothing is lost, run the command again", file=sys.stderr)
-        sys.exit(75)
+    except KeyboardInterrupt:
+        _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

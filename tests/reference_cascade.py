@@ -63,11 +63,14 @@ class Venue:
     published: np.ndarray
     deficit: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     unsettled: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    unsettled_value: float = 0.0
+    opening_debt: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     flows: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.deficit = np.zeros(len(self.owed_assets))
         self.unsettled = np.zeros(len(self.owed_assets))
+        self.opening_debt = self.debt.copy()
 
     def book(self, name: str, amount: float) -> None:
         """Add to a cumulated flow."""
@@ -127,7 +130,7 @@ def step(world: World, log_return: np.ndarray, years: float, rounds: int) -> Non
     for _ in range(rounds):
         _round(world)
     for venue in world.venues:
-        _absorb(world, venue)
+        _absorb(venue)
 
 
 def _move(world: World, log_return: np.ndarray, years: float) -> None:
@@ -179,11 +182,26 @@ def _seen(world: World, venue: Venue) -> np.ndarray:
     )
 
 
+def _margin(world: World, venue: Venue, seen: np.ndarray, held: int, account: int) -> float:
+    """Return what selling a collateral may cost, as a fraction of its mid.
+
+    A unit of debt repaid at its seen price costs its mid; of the assets that accounts of the
+    category owed at the start, the one whose mid is highest over its seen price decides.
+    """
+    a = venue.held_assets[held]
+    net = 1.0 + venue.bonus[held, account] * (1.0 - venue.fee_share[held])
+    peers = [n for n, c in enumerate(venue.category) if c == venue.category[account]]
+    dearest = max(
+        world.mid(b) / seen[b] if venue.opening_debt[d, peers].sum() > 0 else 0.0
+        for d, b in enumerate(venue.owed_assets)
+    )
+    return 1.0 - seen[a] / world.mid(a) * dearest * (1.0 + world.minimum_return) / net
+
+
 def _capacity(world: World, venue: Venue, seen: np.ndarray, held: int, account: int) -> float:
     """Return the units of a collateral that can be sold at an average profit."""
     a = venue.held_assets[held]
-    net = 1.0 + venue.bonus[held, account] * (1.0 - venue.fee_share[held])
-    budget = max(1.0 - seen[a] / world.mid(a) * (1.0 + world.minimum_return) / net, 0.0)
+    budget = max(_margin(world, venue, seen, held, account), 0.0)
     return world.depth_now(a) * (1.5 * budget / world.coefficient[a]) ** 2 / world.mid(a)
 
 
@@ -219,7 +237,6 @@ def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
         redeemable = sum(v / (1.0 + b) for v, b in zip(held, venue.bonus[:, n], strict=True))
         collateral, debt = sum(held), total
         credit = collateral / redeemable if collateral > 0 else 1.0
-        fee = float(np.mean(venue.fee_share))
         of_collateral = np.array(held) > -1.0
         of_debt = np.array(owed) > -1.0
     else:
@@ -233,7 +250,7 @@ def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
             for v, b, r in zip(held, bonus, room, strict=True)
         ]
         c = int(np.argmax(gain))
-        collateral, debt, credit, fee = held[c], owed[d], 1.0 + bonus[c], venue.fee_share[c]
+        collateral, debt, credit = held[c], owed[d], 1.0 + bonus[c]
         of_collateral, of_debt = np.arange(len(held)) == c, np.arange(len(owed)) == d
     repaid = _request(venue, collateral, debt, credit, total, backing)
     seized = repaid * credit
@@ -244,7 +261,10 @@ def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
         least = venue.minimum_leftover * (1.0 - 1e-12)
         if debt - repaid < least or collateral - seized < least:
             return nothing
-    if world.cost is not None and not repaid * (credit - 1.0) * (1.0 - fee) > world.cost:
+    margins = np.array([_margin(world, venue, seen, c, n) for c in range(len(held))])
+    called = np.array(held) * of_collateral
+    margin = float(called @ margins) / collateral if collateral > 0 else 0.0
+    if world.cost is not None and not seized * margin > world.cost:
         return nothing
     taken = seized / collateral if collateral > 0 else 0.0
     call = _Call(
@@ -342,6 +362,8 @@ def _booked(
         venue.book("fee", fee * mids[a])
     for d, a in enumerate(venue.owed_assets):
         venue.book("repaid", moved.repaid[d] * mids[a])
+        venue.book("bad_debt", moved.written_off[d] * mids[a])
+        venue.unsettled_value += moved.written_off[d] * mids[a]
     venue.cash += moved.repaid
     venue.unsettled += moved.written_off
     return sold
@@ -367,9 +389,8 @@ def _sell(world: World, sold: np.ndarray, mids: list[float]) -> np.ndarray:
     return np.array(received)
 
 
-def _absorb(world: World, venue: Venue) -> None:
-    price = [world.mid(a) for a in venue.owed_assets]
-    loss = float(np.dot(venue.unsettled, price))
+def _absorb(venue: Venue) -> None:
+    loss = venue.unsettled_value
     left = loss
     for k, capacity in enumerate(venue.funds):
         paid = min(left, capacity)
@@ -383,5 +404,5 @@ def _absorb(world: World, venue: Venue) -> None:
     else:
         venue.supplied -= borne
     venue.unsettled = np.zeros_like(venue.unsettled)
-    venue.book("bad_debt", loss)
+    venue.unsettled_value = 0.0
     venue.book("residual", left)

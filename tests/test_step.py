@@ -177,7 +177,8 @@ def test_larger_funds_never_raise_the_loss_of_suppliers(
     for old, new in zip(before.venues, after.venues, strict=True):
         bad_debt = old.flows[Flow.BAD_DEBT]
         assert new.flows[Flow.RESIDUAL] <= old.flows[Flow.RESIDUAL] + 1e-12 * bad_debt
-        assert new.flows[Flow.LIQUIDATED] == pytest.approx(old.flows[Flow.LIQUIDATED], rel=1e-9)
+        # Not to rounding: what a fund pays in lowers utilisation, and with it a step's interest.
+        assert new.flows[Flow.LIQUIDATED] == pytest.approx(old.flows[Flow.LIQUIDATED], rel=1e-6)
 
 
 def assert_same_end(actual: State, expected: State, *, factor: float = 1.0) -> None:

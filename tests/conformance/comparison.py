@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jax.typing import ArrayLike
 
 RELATIVE = 1e-9
 RAW_UNITS = 2.0
@@ -27,14 +28,14 @@ class Replay:
         self,
         what: str,
         indices: Sequence[int] | np.ndarray,
-        actual: np.ndarray,
-        expected: np.ndarray,
+        actual: ArrayLike,
+        expected: ArrayLike,
         *,
         relative: float = RELATIVE,
         raw_units: float | np.ndarray = RAW_UNITS,
     ) -> None:
         """Fail every case whose `actual` is farther from `expected` than the tolerance."""
-        actual = np.asarray(actual, np.float64)
+        indices, actual = np.asarray(indices), np.asarray(actual, np.float64)
         expected = np.asarray(expected, np.float64)
         error = np.abs(actual - expected)
         allowed = relative * np.abs(expected) + raw_units
