@@ -198,10 +198,15 @@ def _margin(world: World, venue: Venue, seen: np.ndarray, held: int, account: in
     return 1.0 - seen[a] / world.mid(a) * dearest * (1.0 + world.minimum_return) / net
 
 
-def _capacity(world: World, venue: Venue, seen: np.ndarray, held: int, account: int) -> float:
-    """Return the units of a collateral that can be sold at an average profit."""
+def _capacity(
+    world: World, venue: Venue, seen: np.ndarray, held: int, account: int, spent: float = 0.0
+) -> float:
+    """Return the units of a collateral that can be sold at an average profit.
+
+    `spent` is the part of the value sold that the calls themselves cost.
+    """
     a = venue.held_assets[held]
-    budget = max(_margin(world, venue, seen, held, account), 0.0)
+    budget = max(_margin(world, venue, seen, held, account) - spent, 0.0)
     return world.depth_now(a) * (1.5 * budget / world.coefficient[a]) ** 2 / world.mid(a)
 
 
@@ -293,6 +298,17 @@ def _request(
     return min(repay, max(limit, 0.0))
 
 
+def _cost_share(world: World, venue: Venue, calls: list[_Call], category: int) -> float:
+    """Return what the calls of a class cost, over the value they would sell."""
+    if world.cost is None:
+        return 0.0
+    made = [c for c, own in zip(calls, venue.category, strict=True) if own == category]
+    mids = [world.mid(a) for a in venue.held_assets]
+    value = sum(float(c.seized @ mids) for c in made)
+    count = sum(c.repaid.sum() > 0 for c in made)
+    return world.cost * count / value if value > 0 else 0.0
+
+
 def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> list[list[float]]:
     """Return the share of each account's call that goes through, by venue.
 
@@ -306,7 +322,8 @@ def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> 
             for c, a in enumerate(venue.held_assets):
                 key = (a, v, venue.category[n])
                 demand[key] = demand.get(key, 0.0) + call.seized[c]
-                capacity[key] = _capacity(world, venue, seen[v], c, n)
+                spent = _cost_share(world, venue, calls[v], venue.category[n])
+                capacity[key] = _capacity(world, venue, seen[v], c, n, spent)
     share = {}
     for key, wanted in demand.items():
         rivals = [other for other in demand if other[0] == key[0]]

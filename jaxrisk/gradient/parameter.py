@@ -114,7 +114,7 @@ def _of_venue(system: System, kind: str, index: int) -> Parameter:
     # A bump of an empty fund needs a size of its own: a thousandth of what the accounts owe.
     price = np.asarray(system.market.mid, np.float64)[list(venue.accounts.debt_assets)]
     debt = float(price @ np.asarray(venue.accounts.debt, np.float64).sum(axis=1))
-    step = None if capacity > 0 else 1e-3 * debt
+    step = None if capacity > 0 else max(1e-3 * debt, 1.0)
     return Parameter(name, capacity, insurance, smooth=True, step=step)
 
 

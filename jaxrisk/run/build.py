@@ -66,6 +66,16 @@ class Built:
     assumptions: tuple[str, ...]
 
 
+# A delay beyond any run need not be remembered step by step.
+_LONGEST_DELAY = 10_000
+
+_DRIFT = {
+    "gbm": "; expected returns are zero",
+    "jump_diffusion": "; expected returns are zero",
+    "bootstrap": "; returns keep the mean of the history",
+}
+
+
 def build(config: Config) -> Built:
     """Return the system a configuration describes.
 
@@ -238,7 +248,9 @@ def _oracle(section: VenueSection, step_hours: float) -> Oracle:
         return ExchangeRateOracle()
     if section.oracle == "delayed":
         assert section.oracle_delay_hours is not None
-        return DelayedOracle(steps=max(1, math.ceil(section.oracle_delay_hours / step_hours)))
+        return DelayedOracle(
+            steps=max(1, min(math.ceil(section.oracle_delay_hours / step_hours), _LONGEST_DELAY))
+        )
     return SpotOracle()
 
 
@@ -266,11 +278,18 @@ def _keeper(config: Config, dtype: np.dtype) -> Keeper:
     )
 
 
+def _oracle_text(section: VenueSection) -> str:
+    if section.oracle == "delayed":
+        return f"delayed by {section.oracle_delay_hours:g} h, in whole steps"
+    return section.oracle.replace("_", " ")
+
+
 def _assumptions(config: Config) -> tuple[str, ...]:
     impact = config.impact
     return (
-        f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h; "
-        "expected returns are zero",
+        f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
+        + _DRIFT.get(config.market.model, ""),
+        "oracles: " + ", ".join(f"{name} {_oracle_text(v)}" for name, v in config.venues.items()),
         f"forced sales: {impact.kind.replace('_', ' ')} impact, {impact.permanent_share:.0%} of it "
         f"permanent, the rest fades with a half-life of {impact.half_life_hours:g} h; depth falls "
         "with volatility and with the forced flow",

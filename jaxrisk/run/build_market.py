@@ -203,6 +203,9 @@ def _recorded_paths(
             return Bootstrap.from_history(returns, mean_block_steps=block, dtype=dtype)
         start = np.datetime64(market.start.replace(tzinfo=None)) if market.start else None
         first = int(np.searchsorted(history.times, start)) if start is not None else 0
+        last = len(history.times) - 1 - run.steps
+        if start is not None and not (history.times[0] <= start and first <= last):
+            raise ValueError(f"{run.steps} steps from market.start = {start} are not covered")
         return Replay.from_history(returns, start=first, steps=run.steps, dtype=dtype)
     except ValueError as error:
         raise DataError(

@@ -226,7 +226,7 @@ def headline(summary: Mapping[str, Any]) -> str:
         bound = percent(min(3 / scenarios, 1.0)) if scenarios > 0 else NOT_AVAILABLE
         return (
             f"{opening} left no bad debt in any scenario "
-            f"(95 % upper bound on its probability: {bound})."
+            f"(95 % upper bound on its probability: {bound}).{_open_shortfall(summary)}"
         )
     mean = amount_with_error(measure.get("mean"), measure.get("standard_error"))
     sentence = f"{opening} leaves {mean} of bad debt on average"
@@ -241,7 +241,16 @@ def headline(summary: Mapping[str, Any]) -> str:
     if likely:
         chance = percent(likely.get("mean"), likely.get("standard_error"))
         sentence += f". Some bad debt appears in {chance} of scenarios"
-    return sentence + "."
+    return f"{sentence}.{_open_shortfall(summary)}"
+
+
+def _open_shortfall(summary: Mapping[str, Any]) -> str:
+    """Return a sentence on debt that is under water and that nobody has recognised, if any."""
+    measure = summary["measures"].get("shortfall_usd", {})
+    if not as_float(measure.get("mean")) > 0:
+        return ""
+    mean = amount_with_error(measure.get("mean"), measure.get("standard_error"))
+    return f" At the end {mean} more is owed beyond its collateral on average, not yet recognised."
 
 
 def join_names(names: Sequence[str], limit: int = 6) -> str:

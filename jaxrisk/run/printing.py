@@ -225,7 +225,7 @@ def print_events(events: Sequence[Mapping[str, Any]], scenario: int) -> None:
     for event in events:
         hours = f"{event['time_hours']:8.2f} h"
         if event["event"] == "prices":
-            text = ", ".join(f"{a} {fmt.significant(p)}" for a, p in event["price_usd"].items())
+            text = ", ".join(f"{a} {p:.6g}" for a, p in event["price_usd"].items())
             output.print(f"{hours}  {text}", soft_wrap=True)
         else:
             left = f", bad debt {fmt.amount(event['bad_debt_usd'])}" * (event["bad_debt_usd"] > 0)

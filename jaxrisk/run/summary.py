@@ -232,7 +232,7 @@ def book_findings(built: Built) -> list[str]:
         columns = account_columns(venue, built.system.market, built.volatile)
         debt, total = columns["debt_usd"], columns["debt_usd"].sum()
         for what, hit in (
-            ("have health factor < 1 at the start and are liquidated in the first step",
+            ("have health factor < 1 at the start: keepers may call them from the first step",
              columns["health_factor"] < 1.0),
             ("owe more than their collateral is worth at the start",
              columns["collateral_usd"] < debt),

@@ -102,6 +102,13 @@ def units_seized(accounts: Accounts, calls: Calls) -> Float[Array, " collateral_
     return _units(accounts.collateral, calls.seized)
 
 
+def count_calls(keeper: Keeper, calls: Calls) -> Float[Array, ""]:
+    """Return how many calls are made; 0 where they are free, which saves the counting."""
+    if keeper.cost is None:
+        return jnp.zeros((), calls.repaid.dtype)
+    return jnp.sum((row_sum(calls.repaid) > 0).astype(calls.repaid.dtype))
+
+
 def go_through(
     keeper: Keeper,
     accounts: Accounts,
@@ -115,14 +122,11 @@ def go_through(
     """
     collateral = standing[0] - ration * calls.seized
     debt = standing[1] - ration * (calls.repaid + calls.written_off)
-    made = jnp.zeros((), ration.dtype)
-    if keeper.cost is not None:
-        made = jnp.sum((row_sum(calls.repaid) > 0).astype(ration.dtype))
     moved = Moved(
         seized=ration * _units(accounts.collateral, calls.seized),
         repaid=ration * _units(accounts.debt, calls.repaid),
         written_off=ration * _units(accounts.debt, calls.written_off),
-        calls=ration * made,
+        calls=ration * count_calls(keeper, calls),
     )
     return (collateral, debt), moved
 

@@ -22,6 +22,7 @@ from jaxrisk.system.calls import (
     Calls,
     Moved,
     Standing,
+    count_calls,
     go_through,
     no_calls,
     stand_still,
@@ -53,14 +54,16 @@ class Wanted:
         calls: the calls.
         within: whether the tranche could be reached at all.
         demand: `(asset,)` units they would seize.
-        capacity: `(asset,)` units that can be sold at a profit.
+        margin: `(asset,)` what selling them may cost, as a fraction of the mid.
+        made: number of calls (0 where calls are free and not counted).
         seen: `(asset,)` prices as the venue sees them.
     """
 
     calls: tuple[Calls, ...]
     within: tuple[Bool[Array, ""], ...]
     demand: tuple[Float[Array, " asset"], ...]
-    capacity: tuple[Float[Array, " asset"], ...]
+    margin: tuple[Float[Array, " asset"], ...]
+    made: tuple[Float[Array, ""], ...]
     seen: Float[Array, " asset"]
 
 
@@ -99,7 +102,7 @@ def cascade_round(
         _look(system, venue, book, state, market, width)
         for venue, book, state in zip(venues, books, states, strict=True)
     ]
-    shares = _rations(books, looks)
+    shares = _rations(system, books, market, looks)
     called = [
         _go(system, venue, book, state, wanted, share, market.mid)
         for venue, book, state, wanted, share in zip(
@@ -137,13 +140,19 @@ def _look(
     growth = jnp.exp(state.log_index)
     keeper, accounts = system.keeper, venue.accounts
     held, owed = select(seen, accounts.collateral_assets), select(seen, accounts.debt_assets)
-    margin, capacity = _classes(system, venue, book, market, seen)
+    depth = system.liquidity.depth.now(market)
+    margin, capacity = {}, {}
+    for category in sorted({tranche.category for tranche in book}):
+        debts = _sum([t.owed for t in book if t.category == category])
+        margin[category] = keeper.margin(venue, category, debts, market, seen)
+        volume = system.liquidity.law.volume_within(margin[category], depth)
+        capacity[category] = select(volume / market.mid, accounts.collateral_assets)
     calls, within, demand = [], [], []
     for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
         prices = Prices(
             held=held,
             owed=owed * growth,
-            capacity=select(capacity[tranche.category], accounts.collateral_assets),
+            capacity=capacity[tranche.category],
             margin=select(margin[tranche.category], accounts.collateral_assets),
         )
         want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
@@ -160,44 +169,42 @@ def _look(
         calls=tuple(calls),
         within=tuple(within),
         demand=tuple(demand),
-        capacity=tuple(capacity[tranche.category] for tranche in book),
+        margin=tuple(margin[tranche.category] for tranche in book),
+        made=tuple(count_calls(keeper, c) for c in calls),
         seen=seen,
     )
 
 
-def _classes(
-    system: System, venue: Venue, book: Book, market: Market, seen: Float[Array, " asset"]
-) -> tuple[dict[int, Float[Array, " asset"]], dict[int, Float[Array, " asset"]]]:
-    """Return margin and capacity (units that can be sold at a profit) by risk category."""
-    depth = system.liquidity.depth.now(market)
-    margin, capacity = {}, {}
-    for category in sorted({tranche.category for tranche in book}):
-        owed = _sum([t.owed for t in book if t.category == category])
-        margin[category] = system.keeper.margin(venue, category, owed, market, seen)
-        volume = system.liquidity.law.volume_within(margin[category], depth)
-        capacity[category] = volume / market.mid
-    return margin, capacity
-
-
-def _rations(books: tuple[Book, ...], looks: list[Wanted]) -> list[tuple[Float[Array, ""], ...]]:
+def _rations(
+    system: System, books: tuple[Book, ...], market: Market, looks: list[Wanted]
+) -> list[tuple[Float[Array, ""], ...]]:
     """Return the share of calls that goes through, by venue and tranche.
 
-    Tranches of one venue and category have one margin: they form one class.
+    Tranches of one venue and category have one margin: they form one class. What its calls cost,
+    spread over what they would sell, is not there to pay for slippage.
     """
-    classes: dict[tuple[int, int], int] = {}
-    demand, capacity = [], []
+    place: dict[tuple[int, int], int] = {}
+    demand, margin, made = [], [], []
     for v, (book, wanted) in enumerate(zip(books, looks, strict=True)):
-        for tranche, units, room in zip(book, wanted.demand, wanted.capacity, strict=True):
-            place = classes.setdefault((v, tranche.category), len(classes))
-            if place == len(demand):
-                demand.append(units)
-                capacity.append(room)
+        for k, tranche in enumerate(book):
+            row = place.setdefault((v, tranche.category), len(place))
+            if row == len(demand):
+                demand.append(wanted.demand[k])
+                margin.append(wanted.margin[k])
+                made.append(wanted.made[k])
             else:
-                demand[place] = demand[place] + units
+                demand[row] = demand[row] + wanted.demand[k]
+                made[row] = made[row] + wanted.made[k]
+    mid, depth, cost = market.mid, system.liquidity.depth.now(market), system.keeper.cost
+    if cost is not None:
+        spent = [
+            n * cost / positive_or_one(jnp.sum(d * mid)) for n, d in zip(made, demand, strict=True)
+        ]
+        margin = [m - s for m, s in zip(margin, spent, strict=True)]
+    capacity = [system.liquidity.law.volume_within(m, depth) / mid for m in margin]
     share = rations(jnp.stack(demand), jnp.stack(capacity))
     return [
-        tuple(share[classes[v, tranche.category]] for tranche in book)
-        for v, book in enumerate(books)
+        tuple(share[place[v, tranche.category]] for tranche in book) for v, book in enumerate(books)
     ]
 
 

@@ -2,7 +2,8 @@
 
 Keepers enter freely. A class of calls (one venue, one risk category) has a margin, and with it a
 capacity: the volume up to which the average sale still pays. Classes with more capacity go first;
-a class sells only into the room that is left below its own capacity. Then nobody who sells loses.
+a class sells only into the room that is left below its own capacity. Then nobody who sells loses,
+the cost of the calls included.
 """
 
 import jax.numpy as jnp

@@ -29,7 +29,7 @@ from jaxrisk.system.system import (
     VenueState,
     opening_state,
 )
-from jaxrisk.venue.venue import Venue, imbalance
+from jaxrisk.venue.venue import Pool, Venue, imbalance
 
 # Above this many accounts a book is cut by health so that tranches out of reach can be skipped.
 _CUT_FROM = 4096
@@ -77,7 +77,7 @@ class Outcome:
         price: `(asset,)` final mid.
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
-        conservation_error: largest imbalance of a balance sheet over its gross flow.
+        conservation_error: largest imbalance of a balance sheet at the end, over its size.
     """
 
     liquidated: Float[Array, " venue"]
@@ -282,10 +282,7 @@ def outcome(
     """Return the few numbers kept of a scenario."""
     flows = jnp.stack([venue.flows for venue in state.venues], axis=1)
     errors = jnp.stack(
-        [
-            conservation_error(venue, book, venue_state)
-            for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True)
-        ]
+        [conservation_error(book, venue) for book, venue in zip(books, state.venues, strict=True)]
     )
     layers = max(venue.funds.shape[0] for venue in system.venues)
     paid = [jnp.pad(v.paid, (0, layers - v.paid.shape[0])) for v in state.venues]
@@ -312,16 +309,14 @@ def outcome(
     )
 
 
-def conservation_error(
-    venue: Venue, book: tuple[Tranche, ...], state: VenueState
-) -> Float[Array, ""]:
+def conservation_error(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, ""]:
     """Return the largest imbalance of the venue's balance sheet, relative to its size.
 
     Debt is recomputed from the accounts themselves, so the error also shows a loan booked on one
     side only.
     """
-    owed = debt_units(venue, book, state)
-    row = state.pool.at[1].set(owed)
+    owed = debt_units(book, state)
+    row = state.pool.at[Pool.DEBT].set(owed)
     size = jnp.sum(jnp.abs(state.pool), axis=0)
     return jnp.max(jnp.abs(imbalance(row)) / jnp.where(size > 0, size, jnp.ones_like(size)))
 
@@ -341,11 +336,8 @@ def open_shortfall(
     return total
 
 
-def debt_units(
-    venue: Venue, book: tuple[Tranche, ...], state: VenueState
-) -> Float[Array, " debt_asset"]:
+def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " debt_asset"]:
     """Return the units owed by all accounts, interest included."""
-    del venue
     total = sum(
         jnp.sum(t.accounts.debt * left, axis=1) for t, left in zip(book, state.debt, strict=True)
     )

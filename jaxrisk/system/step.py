@@ -1,6 +1,6 @@
 """The one step: move, accrue, see, cascade, absorb.
 
-Read this file first. Every verb is a pure function `(system, state) -> state`; every flow is booked
+Read this file first. Every verb is a pure function from a state to the next; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
 scanned over time; scenarios are mapped over that.
 """

@@ -92,9 +92,10 @@ class FractionClose:
 
 @pytree
 class FullClose:
-    """Any amount up to everything; asking for more than the position holds is refused.
+    """Any amount up to everything, in one call.
 
-    Source: Morpho Blue `liquidate` (no close factor, no dust rule, no clamping).
+    Source: Morpho Blue `liquidate` (no close factor, no dust rule). The contract refuses to be
+    asked for more than the position holds (`exact_call`); keepers here never ask for more.
     """
 
     def allowance(

@@ -26,6 +26,15 @@ from jaxrisk.venue.waterfall import Residual
 CURSOR = 0.3
 MAXIMUM_FACTOR = 1.15
 
+_LOAN_TERMS = (
+    "available_liquidity",
+    "base_rate",
+    "slope1",
+    "slope2",
+    "optimal_utilisation",
+    "reserve_factor",
+)
+
 
 def morpho_blue(
     accounts: Accounts,
@@ -75,6 +84,12 @@ def morpho_blue(
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
     terms = dict((overrides or {}).get(borrowed, {}))
+    foreign = [a for a in overrides or {} if a != borrowed] + sorted(set(terms) - set(_LOAN_TERMS))
+    if foreign:
+        raise ValueError(
+            f"assets: {', '.join(foreign)} cannot be overridden; the market takes "
+            f"{', '.join(_LOAN_TERMS)} of its loan asset {borrowed}"
+        )
     optimum = terms.get("optimal_utilisation", 0.9)
     debt = float(np.asarray(accounts.debt, np.float64).sum())
     cash = terms.get("available_liquidity", debt * (1.0 / optimum - 1.0))
