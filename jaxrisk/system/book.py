@@ -93,7 +93,7 @@ def _cuts(accounts: int, groups: int) -> list[int]:
 
     The strongest group is the smallest: it is to be out of reach in most scenarios.
     """
-    cuts = {round(accounts * 1.2 * k / groups) for k in range(1, groups)}
+    cuts = {round(accounts * 1.1 * k / groups) for k in range(1, groups)}
     return sorted(cut for cut in cuts if 0 < cut < accounts)
 
 

@@ -1,10 +1,11 @@
 """The calls keepers would make on one tranche of accounts, and what they do if they go through."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import row_sum
+from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.policy import Keeper, Prices
@@ -45,6 +46,11 @@ class Moved:
     repaid: Float[Array, " debt_asset"]
     written_off: Float[Array, " debt_asset"]
     calls: Float[Array, ""]
+
+    @property
+    def anything(self) -> Bool[Array, ""]:
+        """Whether any unit moved."""
+        return jnp.any(self.seized > 0) | jnp.any(self.repaid + self.written_off > 0)
 
     def __add__(self, other: "Moved") -> "Moved":
         """Return the sum of what two sets of calls move."""
@@ -150,5 +156,5 @@ def _units(
 ) -> Float[Array, " held"]:
     """Return units per asset that stand behind fractions of the book."""
     if fraction.shape[0] == 1:
-        return jnp.matmul(units, fraction[0], precision="highest")
+        return full_matmul(units, fraction[0])
     return jnp.sum(units * fraction, axis=1)

@@ -235,7 +235,7 @@ def _go(
         owed=state.owed - total.repaid - total.written_off,
         collateral=tuple(pair[0] for pair in standing),
         debt=tuple(pair[1] for pair in standing),
-        touched=wanted.within,
+        touched=tuple(t | moved.anything for t, moved in zip(state.touched, moves, strict=True)),
     )
     if state.ledgers is not None:
         state = dataclasses.replace(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import gate, positive_or_one, smaller
 from jaxrisk.numerics.indexing import largest, row_sum, select, spread
+from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.venue.account import Accounts
@@ -71,7 +72,7 @@ class ProRata:
         """Return each account as one pair of all collateral and all debt."""
         accounts, row = tranche.accounts, tranche.category
         units, held = accounts.collateral, prices.held
-        worth = lambda price, units: jnp.matmul(price, units, precision="highest")
+        worth = full_matmul
         full = worth(held, units)
         collateral = standing[0][0] * full
         debt = standing[1][0] * worth(prices.owed, accounts.debt)

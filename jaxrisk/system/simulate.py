@@ -233,7 +233,8 @@ def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
     def groups(accounts: int) -> int:
         if plan.health_groups is not None:
             return plan.health_groups
-        one_by_one = jax.default_backend() == "cpu"
+        # Skipping saves little backwards, where it doubles what is compiled.
+        one_by_one = jax.default_backend() == "cpu" and not plan.differentiable
         return _HEALTH_GROUPS if accounts >= _CUT_FROM and one_by_one else 1
 
     return tuple(
@@ -262,7 +263,7 @@ def final_state(
 
     if plan.differentiable:
         # Storing a step's intermediates is memory bound; playing it again is faster and smaller.
-        advance = jax.checkpoint(advance)
+        advance = jax.checkpoint(advance, prevent_cse=False)
     state, _ = lax.scan(advance, opening_state(system, books), draws, length=plan.steps)
     return state
 

@@ -90,7 +90,7 @@ class VenueState:
     Attributes:
         collateral: per tranche `(1 or collateral_asset, account)` fraction still standing.
         debt: per tranche `(1 or debt_asset, account)` fraction still standing, before interest.
-        touched: per tranche, whether any of its accounts may have been liquidated.
+        touched: per tranche, whether any of its accounts has been liquidated.
         log_index: `(debt_asset,)` log growth of debt since the opening.
         index_carry: `(debt_asset,)` what the last additions to the log index lost to rounding.
         owed: `(debt_asset,)` opening units of debt still standing, before interest.
