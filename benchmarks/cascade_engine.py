@@ -1,5 +1,6 @@
 """The dense cascade through jaxrisk: rule slots, keepers' gate and rationing, ledger and all."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -89,7 +90,7 @@ def implementations(workload: Workload) -> list[Implementation]:
     """Return the value run and the gradient run."""
     dtype = np.float32
     plan = Plan(steps=workload.steps, rounds=1)
-    parts = lambda system: (
+    parts = lambda system, plan: (
         system,
         layouts(system, plan),
         step_rules(system, plan, workload.step_years),
@@ -99,11 +100,14 @@ def implementations(workload: Workload) -> list[Implementation]:
 
     def prepare_value() -> Prepared:
         run = mapped(functools.partial(playing, plan), plan.chunk)
-        return compile_ahead(run, parts(build_system(workload, dtype)), ids, live_scenarios=1)
+        arguments = parts(build_system(workload, dtype), plan)
+        return compile_ahead(run, arguments, ids, live_scenarios=1)
 
     def prepare_gradient() -> Prepared:
-        run = mapped(gradient_of_losses(workload), 1)
-        return compile_ahead(run, parts(build_system(workload, dtype)), ids, live_scenarios=1)
+        backwards = dataclasses.replace(plan, differentiable=True)
+        run = mapped(gradient_of_losses(backwards), 1)
+        arguments = parts(build_system(workload, dtype), backwards)
+        return compile_ahead(run, arguments, ids, live_scenarios=1)
 
     return [
         Implementation(
@@ -124,12 +128,11 @@ def implementations(workload: Workload) -> list[Implementation]:
     ]
 
 
-def gradient_of_losses(workload: Workload) -> Callable[..., Callable[[jax.Array], Any]]:
+def gradient_of_losses(plan: Plan) -> Callable[..., Callable[[jax.Array], Any]]:
     """Return the binder of a scenario's loss and gradient in 4 thresholds and 4 impacts.
 
     For timing only: across hard triggers this derivative is biased, see docs/gradients.md.
     """
-    plan = Plan(steps=workload.steps, rounds=1, differentiable=True)
 
     def bind(system: System, layout: tuple, rules: Any, key: jax.Array) -> Callable:
         def loss(parameters: tuple[jax.Array, jax.Array], scenario: jax.Array) -> jax.Array:

@@ -105,7 +105,7 @@ def no_calls(standing: Standing) -> Calls:
 
 def units_seized(accounts: Accounts, calls: Calls) -> Float[Array, " collateral_asset"]:
     """Return the units of each collateral that the calls would take."""
-    return _units(accounts.collateral, calls.seized)
+    return units_behind(accounts.collateral, calls.seized)
 
 
 def count_calls(keeper: Keeper, calls: Calls) -> Float[Array, ""]:
@@ -129,9 +129,9 @@ def go_through(
     collateral = standing[0] - ration * calls.seized
     debt = standing[1] - ration * (calls.repaid + calls.written_off)
     moved = Moved(
-        seized=ration * _units(accounts.collateral, calls.seized),
-        repaid=ration * _units(accounts.debt, calls.repaid),
-        written_off=ration * _units(accounts.debt, calls.written_off),
+        seized=ration * units_behind(accounts.collateral, calls.seized),
+        repaid=ration * units_behind(accounts.debt, calls.repaid),
+        written_off=ration * units_behind(accounts.debt, calls.written_off),
         calls=ration * count_calls(keeper, calls),
     )
     return (collateral, debt), moved
@@ -151,10 +151,21 @@ def _picked(
     return moved if pick is None else moved * pick
 
 
-def _units(
+def units_behind(
     units: Float[Array, "held account"], fraction: Float[Array, "share account"]
 ) -> Float[Array, " held"]:
-    """Return units per asset that stand behind fractions of the book."""
+    """Return the units of each asset that stand behind fractions of the book."""
     if fraction.shape[0] == 1:
         return full_matmul(units, fraction[0])
     return jnp.sum(units * fraction, axis=1)
+
+
+def value_behind(
+    units: Float[Array, "held account"],
+    fraction: Float[Array, "share account"],
+    price: Float[Array, " held"],
+) -> Float[Array, " account"]:
+    """Return the value of each account that stands behind fractions of the book."""
+    if fraction.shape[0] == 1:
+        return full_matmul(price, units) * fraction[0]
+    return row_sum(units * fraction * price[:, None])

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one
-from jaxrisk.numerics.indexing import row_sum, select, spread
+from jaxrisk.numerics.indexing import select, spread
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounds import bounded_rounds
 from jaxrisk.system.book import Tranche, within_reach
@@ -27,6 +27,7 @@ from jaxrisk.system.calls import (
     no_calls,
     stand_still,
     units_seized,
+    value_behind,
     wanted_calls,
 )
 from jaxrisk.system.policy import Prices
@@ -261,23 +262,16 @@ def _noted(
     assert state.ledgers is not None
     return tuple(
         AccountLedger(
-            seized=ledger.seized + ration * _worth(tranche.accounts.collateral, c.seized, held),
-            repaid=ledger.repaid + ration * _worth(tranche.accounts.debt, c.repaid, owed),
+            seized=ledger.seized
+            + ration * value_behind(tranche.accounts.collateral, c.seized, held),
+            repaid=ledger.repaid + ration * value_behind(tranche.accounts.debt, c.repaid, owed),
             written_off=ledger.written_off
-            + ration * _worth(tranche.accounts.debt, c.written_off, owed),
+            + ration * value_behind(tranche.accounts.debt, c.written_off, owed),
         )
         for ledger, tranche, c, ration in zip(
             state.ledgers, book, wanted.calls, shares, strict=True
         )
     )
-
-
-def _worth(
-    units: Float[Array, "held account"],
-    fraction: Float[Array, "share account"],
-    price: Float[Array, " held"],
-) -> Float[Array, " account"]:
-    return row_sum(units * fraction * price[:, None])
 
 
 def _fee_units(

@@ -20,6 +20,7 @@ from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
+from jaxrisk.system.calls import units_behind, value_behind
 from jaxrisk.system.step import step
 from jaxrisk.system.system import (
     Flow,
@@ -326,13 +327,13 @@ def open_shortfall(
     venue: Venue, book: tuple[Tranche, ...], state: VenueState, mid: Float[Array, " asset"]
 ) -> Float[Array, ""]:
     """Return the debt beyond collateral of accounts that still stand, summed over accounts."""
-    held = select(mid, venue.accounts.collateral_assets)[:, None]
-    owed = (select(mid, venue.accounts.debt_assets) * jnp.exp(state.log_index))[:, None]
+    held = select(mid, venue.accounts.collateral_assets)
+    owed = select(mid, venue.accounts.debt_assets) * jnp.exp(state.log_index)
     total = jnp.zeros((), mid.dtype)
     for tranche, collateral, debt in zip(book, state.collateral, state.debt, strict=True):
         accounts = tranche.accounts
-        assets = jnp.sum(accounts.collateral * collateral * held, axis=0)
-        gap = jnp.sum(accounts.debt * debt * owed, axis=0) - assets
+        assets = value_behind(accounts.collateral, collateral, held)
+        gap = value_behind(accounts.debt, debt, owed) - assets
         total = total + jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
     return total
 
@@ -340,7 +341,7 @@ def open_shortfall(
 def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " debt_asset"]:
     """Return the units owed by all accounts, interest included."""
     total = sum(
-        jnp.sum(t.accounts.debt * left, axis=1) for t, left in zip(book, state.debt, strict=True)
+        units_behind(t.accounts.debt, left) for t, left in zip(book, state.debt, strict=True)
     )
     return total * jnp.exp(state.log_index)
 
