@@ -19,7 +19,7 @@ from jaxrisk.run.build_market import (
     volatile_assets,
     volatilities,
 )
-from jaxrisk.run.config import Config, VenueSection
+from jaxrisk.run.config import Config, RunSection, VenueSection
 from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.real_book import read_user_totals
@@ -66,9 +66,6 @@ class Built:
     assumptions: tuple[str, ...]
 
 
-# A delay beyond any run need not be remembered step by step.
-_LONGEST_DELAY = 10_000
-
 _DRIFT = {
     "gbm": "; expected returns are zero",
     "jump_diffusion": "; expected returns are zero",
@@ -98,7 +95,7 @@ def build(config: Config) -> Built:
     venues, books = [], []
     for name, section in config.venues.items():
         accounts, book = _accounts(name, positions, market.assets, terms[name], dtype)
-        venues.append(_venue(name, section, accounts, market.assets, config.run.step_hours))
+        venues.append(_venue(name, section, accounts, market.assets, config.run))
         books.append(book)
         _note_liquidity(name, section, venues[-1].accounts, market.assets, notes)
     system = System(
@@ -226,7 +223,7 @@ def _accounts(
 
 
 def _venue(
-    name: str, section: VenueSection, accounts: Accounts, assets: Sequence[str], step_hours: float
+    name: str, section: VenueSection, accounts: Accounts, assets: Sequence[str], run: RunSection
 ) -> Any:
     try:
         return PRESETS[section.preset].build(
@@ -234,7 +231,7 @@ def _venue(
             assets,
             name=name,
             overrides=_overrides(section),
-            oracle=_oracle(section, step_hours),
+            oracle=_oracle(section, run),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
             **_options(name, section),
@@ -243,13 +240,14 @@ def _venue(
         raise ConfigError(f"venues.{name}: {error}") from error
 
 
-def _oracle(section: VenueSection, step_hours: float) -> Oracle:
+def _oracle(section: VenueSection, run: RunSection) -> Oracle:
     if section.oracle == "exchange_rate":
         return ExchangeRateOracle()
     if section.oracle == "delayed":
         assert section.oracle_delay_hours is not None
         return DelayedOracle(
-            steps=max(1, min(math.ceil(section.oracle_delay_hours / step_hours), _LONGEST_DELAY))
+            # A delay longer than the run reads the first price throughout.
+            steps=max(1, min(math.ceil(section.oracle_delay_hours / run.step_hours), run.steps))
         )
     return SpotOracle()
 

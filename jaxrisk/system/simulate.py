@@ -344,20 +344,3 @@ def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " d
         units_behind(t.accounts.debt, left) for t, left in zip(book, state.debt, strict=True)
     )
     return total * jnp.exp(state.log_index)
-
-
-def standing_units(
-    system: System, books: tuple[tuple[Tranche, ...], ...], state: State
-) -> tuple[tuple[Array, Array], ...]:
-    """Return collateral and debt units `(held, account)` of each venue, in tranche order."""
-    result = []
-    for book, venue_state in zip(books, state.venues, strict=True):
-        collateral = jnp.concatenate(
-            [t.accounts.collateral * f for t, f in zip(book, venue_state.collateral, strict=True)],
-            axis=1,
-        )
-        debt = jnp.concatenate(
-            [t.accounts.debt * f for t, f in zip(book, venue_state.debt, strict=True)], axis=1
-        )
-        result.append((collateral, debt * jnp.exp(venue_state.log_index)[:, None]))
-    return tuple(result)
