@@ -24,11 +24,13 @@ class Calls:
         seized: collateral that would be taken.
         repaid: debt that would be repaid.
         written_off: debt that would be recognised as bad.
+        moved: the units they would move.
     """
 
     seized: Float[Array, "share account"]
     repaid: Float[Array, "share account"]
     written_off: Float[Array, "share account"]
+    moved: "Moved"
 
 
 @pytree
@@ -51,6 +53,15 @@ class Moved:
     def anything(self) -> Bool[Array, ""]:
         """Whether any unit moved."""
         return jnp.any(self.seized > 0) | jnp.any(self.repaid + self.written_off > 0)
+
+    def __mul__(self, share: Float[Array, ""]) -> "Moved":
+        """Return what a share of the calls moves."""
+        return Moved(
+            seized=share * self.seized,
+            repaid=share * self.repaid,
+            written_off=share * self.written_off,
+            calls=share * self.calls,
+        )
 
     def __add__(self, other: "Moved") -> "Moved":
         """Return the sum of what two sets of calls move."""
@@ -92,57 +103,56 @@ def wanted_calls(
     else:
         exhausted = call.exhausts[None, :]
         left = weight[None, :] * debt - repaid
+    written_off = venue.recognition.write_off(exhausted, left)
+    accounts = tranche.accounts
     return Calls(
-        seized=seized, repaid=repaid, written_off=venue.recognition.write_off(exhausted, left)
+        seized=seized,
+        repaid=repaid,
+        written_off=written_off,
+        moved=Moved(
+            seized=units_behind(accounts.collateral, seized),
+            repaid=units_behind(accounts.debt, repaid),
+            written_off=units_behind(accounts.debt, written_off),
+            calls=_count(keeper, repaid),
+        ),
     )
 
 
-def no_calls(standing: Standing) -> Calls:
+def no_calls(accounts: Accounts, standing: Standing) -> Calls:
     """Return calls that move nothing."""
+    dtype = standing[0].dtype
+    none = jnp.zeros(len(accounts.debt_assets), dtype)
     collateral, debt = jnp.zeros_like(standing[0]), jnp.zeros_like(standing[1])
-    return Calls(seized=collateral, repaid=debt, written_off=debt)
+    return Calls(
+        seized=collateral,
+        repaid=debt,
+        written_off=debt,
+        moved=Moved(
+            seized=jnp.zeros(len(accounts.collateral_assets), dtype),
+            repaid=none,
+            written_off=none,
+            calls=jnp.zeros((), dtype),
+        ),
+    )
 
 
-def units_seized(accounts: Accounts, calls: Calls) -> Float[Array, " collateral_asset"]:
-    """Return the units of each collateral that the calls would take."""
-    return units_behind(accounts.collateral, calls.seized)
-
-
-def count_calls(keeper: Keeper, calls: Calls) -> Float[Array, ""]:
-    """Return how many calls are made; 0 where they are free, which saves the counting."""
-    if keeper.cost is None:
-        return jnp.zeros((), calls.repaid.dtype)
-    return jnp.sum((row_sum(calls.repaid) > 0).astype(calls.repaid.dtype))
-
-
-def go_through(
-    keeper: Keeper,
-    accounts: Accounts,
-    standing: Standing,
-    calls: Calls,
-    ration: Float[Array, ""],
-) -> tuple[Standing, Moved]:
-    """Return what stands after a share `ration` of every call has gone through, and what moved.
+def go_through(standing: Standing, calls: Calls, ration: Float[Array, ""]) -> Standing:
+    """Return what stands after a share `ration` of every call has gone through.
 
     An account behaves as a crowd of identical small ones of which that share is called.
     """
-    collateral = standing[0] - ration * calls.seized
-    debt = standing[1] - ration * (calls.repaid + calls.written_off)
-    moved = Moved(
-        seized=ration * units_behind(accounts.collateral, calls.seized),
-        repaid=ration * units_behind(accounts.debt, calls.repaid),
-        written_off=ration * units_behind(accounts.debt, calls.written_off),
-        calls=ration * count_calls(keeper, calls),
+    collateral, debt = standing
+    return (
+        collateral - ration * calls.seized,
+        debt - ration * (calls.repaid + calls.written_off),
     )
-    return (collateral, debt), moved
 
 
-def stand_still(accounts: Accounts, standing: Standing) -> tuple[Standing, Moved]:
-    """Return the standing unchanged and nothing moved."""
-    dtype = standing[0].dtype
-    held = jnp.zeros(len(accounts.collateral_assets), dtype)
-    owed = jnp.zeros(len(accounts.debt_assets), dtype)
-    return standing, Moved(seized=held, repaid=owed, written_off=owed, calls=jnp.zeros((), dtype))
+def _count(keeper: Keeper, repaid: Float[Array, "share account"]) -> Float[Array, ""]:
+    """Return how many calls are made; 0 where they are free, which saves the counting."""
+    if keeper.cost is None:
+        return jnp.zeros((), repaid.dtype)
+    return jnp.sum((row_sum(repaid) > 0).astype(repaid.dtype))
 
 
 def _picked(

@@ -22,11 +22,8 @@ from jaxrisk.system.calls import (
     Calls,
     Moved,
     Standing,
-    count_calls,
     go_through,
     no_calls,
-    stand_still,
-    units_seized,
     value_behind,
     wanted_calls,
 )
@@ -148,7 +145,7 @@ def _look(
         margin[category] = keeper.margin(venue, category, debts, market, seen)
         volume = system.liquidity.law.volume_within(margin[category], depth)
         capacity[category] = select(volume / market.mid, accounts.collateral_assets)
-    calls, within, demand = [], [], []
+    calls, within = [], []
     for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
         prices = Prices(
             held=held,
@@ -159,19 +156,20 @@ def _look(
         want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
-            calls.append(lax.cond(hit, want, no_calls, pair))
+            none = lambda p, t=tranche: no_calls(t.accounts, p)
+            calls.append(lax.cond(hit, want, none, pair))
             within.append(hit)
         else:
             calls.append(want(pair))
             within.append(touched)
-        units = units_seized(tranche.accounts, calls[-1])
-        demand.append(spread(units, accounts.collateral_assets, seen.shape[0]))
     return Wanted(
         calls=tuple(calls),
         within=tuple(within),
-        demand=tuple(demand),
+        demand=tuple(
+            spread(c.moved.seized, accounts.collateral_assets, seen.shape[0]) for c in calls
+        ),
         margin=tuple(margin[tranche.category] for tranche in book),
-        made=tuple(count_calls(keeper, c) for c in calls),
+        made=tuple(c.moved.calls for c in calls),
         seen=seen,
     )
 
@@ -220,15 +218,15 @@ def _go(
 ) -> tuple[VenueState, Moved]:
     """Return the venue after its rationed calls went through, and the units they moved."""
     standing, moves = [], []
-    for k, (tranche, pair) in enumerate(zip(book, _pairs(state), strict=True)):
-        go = lambda p, c, t=tranche, r=shares[k]: go_through(system.keeper, t.accounts, p, c, r)
+    for tranche, pair, calls, within, share in zip(
+        book, _pairs(state), wanted.calls, wanted.within, shares, strict=True
+    ):
         if tranche.skippable:
-            stay = lambda p, c, t=tranche: stand_still(t.accounts, p)
-            after, moved = lax.cond(wanted.within[k], go, stay, pair, wanted.calls[k])
+            stay = lambda p, c, r: p
+            standing.append(lax.cond(within, go_through, stay, pair, calls, share))
         else:
-            after, moved = go(pair, wanted.calls[k])
-        standing.append(after)
-        moves.append(moved)
+            standing.append(go_through(pair, calls, share))
+        moves.append(calls.moved * share)
     growth = jnp.exp(state.log_index)
     total = _sum(moves)
     state = dataclasses.replace(
