@@ -11,11 +11,12 @@ import jax
 from tests.conformance import aave_v3, morpho_blue
 from tests.conformance.comparison import Replay
 
+MODULES = (
+    aave_v3,
+    morpho_blue,
+)
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
-    "aave_v3_liquidation": aave_v3.liquidation,
-    "aave_v3_rate_strategy": aave_v3.rate_strategy,
-    "aave_v3_accrual": aave_v3.accrual,
-    "morpho_blue_liquidate": morpho_blue.liquidate,
+    name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()
 }
 SHOWN_FAILURES = 5
 

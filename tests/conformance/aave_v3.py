@@ -198,3 +198,10 @@ def accrual(header: dict, cases: list[dict]) -> Replay:
         "accruedToTreasury", indices, treasury, accrued, raw_units=2.0 + 1e-12 * np.asarray(debt)
     )
     return replay
+
+
+ADAPTERS = {
+    "aave_v3_liquidation": liquidation,
+    "aave_v3_rate_strategy": rate_strategy,
+    "aave_v3_accrual": accrual,
+}

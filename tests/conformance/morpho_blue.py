@@ -86,3 +86,6 @@ def _dig(case: dict, keys: tuple[str, ...]) -> str:
     for key in keys:
         value = value[key]
     return str(value)
+
+
+ADAPTERS = {"morpho_blue_liquidate": liquidate}
