@@ -19,7 +19,15 @@ from jaxrisk.market.paths import GivenMoves
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.policy import Keeper, ProRata
-from jaxrisk.system.simulate import Plan, layouts, mapped, playing, step_rules
+from jaxrisk.system.simulate import (
+    Books,
+    Plan,
+    cut_books,
+    layouts,
+    mapped,
+    playing,
+    step_rules,
+)
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.close import FractionClose
@@ -92,7 +100,7 @@ def implementations(workload: Workload) -> list[Implementation]:
     plan = Plan(steps=workload.steps, rounds=1)
     parts = lambda system, plan: (
         system,
-        layouts(system, plan),
+        cut_books(system, layouts(system, plan)),
         step_rules(system, plan, workload.step_years),
         root_key(0),
     )
@@ -134,10 +142,10 @@ def gradient_of_losses(plan: Plan) -> Callable[..., Callable[[jax.Array], Any]]:
     For timing only: across hard triggers this derivative is biased, see docs/gradients.md.
     """
 
-    def bind(system: System, layout: tuple, rules: Any, key: jax.Array) -> Callable:
+    def bind(system: System, books: Books, rules: Any, key: jax.Array) -> Callable:
         def loss(parameters: tuple[jax.Array, jax.Array], scenario: jax.Array) -> jax.Array:
             changed = with_parameters(system, *parameters)
-            return jnp.sum(playing(plan, changed, layout, rules, key)(scenario).borrower_loss)
+            return jnp.sum(playing(plan, changed, books, rules, key)(scenario).borrower_loss)
 
         parameters = (
             system.venues[0].collateral.liquidation_threshold[0],

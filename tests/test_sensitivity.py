@@ -25,7 +25,15 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import gate
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.policy import Keeper, ProRata
-from jaxrisk.system.simulate import Plan, layouts, over_scenarios, playing, simulator, step_rules
+from jaxrisk.system.simulate import (
+    Plan,
+    cut_books,
+    layouts,
+    over_scenarios,
+    playing,
+    simulator,
+    step_rules,
+)
 from jaxrisk.system.system import System
 from jaxrisk.venue.venue import Venue
 from tests.books import ASSETS, PRICE, pair_venue
@@ -229,7 +237,9 @@ def test_negative_control_autodiff_through_the_hard_trigger_is_zero_and_rejected
     def bind(values, system, layout, rules, key):
         def seized(values, scenario):
             changed = with_values(system, chosen, values)
-            return jnp.sum(playing(plan, changed, layout, rules, key)(scenario).liquidated)
+            return jnp.sum(
+                playing(plan, changed, cut_books(changed, layout), rules, key)(scenario).liquidated
+            )
 
         return lambda scenario: jax.jacfwd(seized)(values, scenario)
 
@@ -252,9 +262,9 @@ def test_a_gate_of_no_width_is_the_exact_rule():
 def test_a_simulation_with_a_gate_of_no_width_is_the_exact_one():
     """Pathwise derivatives run the smooth program at width 0: it must be the published run."""
     system, plan = stochastic_system(1), Plan(steps=3, rounds=3)
-    ids, layout = np.arange(256), layouts(system, plan)
+    ids, books = np.arange(256), cut_books(system, layouts(system, plan))
     exact, limit = (
-        simulator(plan)(system, layout, step_rules(system, plan, STEP_YEARS, w), root_key(1), ids)
+        simulator(plan)(system, books, step_rules(system, plan, STEP_YEARS, w), root_key(1), ids)
         for w in (None, 0.0)
     )
     assert float(jnp.sum(exact.liquidated)) > 0.0

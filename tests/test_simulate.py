@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from jaxrisk.numerics.keys import root_key
-from jaxrisk.system.simulate import Outcome, Plan, layouts, simulate, simulator, step_rules
+from jaxrisk.system.simulate import (
+    Outcome,
+    Plan,
+    cut_books,
+    layouts,
+    simulate,
+    simulator,
+    step_rules,
+)
 from tests import systems
 from tests.helpers import assert_close
 
@@ -23,11 +31,15 @@ ROOT = Path(__file__).resolve().parent.parent
 def play(system, plan=PLAN, *, ids=IDS, seed=1) -> Outcome:
     rules = step_rules(system, plan, systems.STEP_YEARS)
     run = simulator(plan)
-    return jax.device_get(run(system, layouts(system, plan), rules, root_key(seed), ids))
+    return jax.device_get(
+        run(system, cut_books(system, layouts(system, plan)), rules, root_key(seed), ids)
+    )
 
 
 def fields(outcome: Outcome) -> dict[str, np.ndarray]:
-    return {f.name: np.asarray(getattr(outcome, f.name)) for f in dataclasses.fields(outcome)}
+    names = [f.name for f in dataclasses.fields(outcome)]
+    names += [n for n, p in vars(Outcome).items() if isinstance(p, property)]
+    return {name: np.asarray(getattr(outcome, name)) for name in names}
 
 
 def assert_identical(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxrisk.numerics.keys import root_key
-from jaxrisk.system.simulate import Outcome, Plan, layouts, simulator, step_rules
+from jaxrisk.system.simulate import Outcome, Plan, cut_books, layouts, simulator, step_rules
 from jaxrisk.system.trace import Trace, tracer
 from tests.helpers import assert_close
 from tests.systems import STEP_YEARS, stochastic_system
@@ -19,7 +19,7 @@ def played() -> tuple[Outcome, Trace]:
     """Outcomes and traces of the same scenarios; some pool debt is in an asset being sold."""
     system = stochastic_system(1)
     rules, key = step_rules(system, PLAN, STEP_YEARS), root_key(1)
-    ended = simulator(PLAN)(system, layouts(system, PLAN), rules, key, IDS)
+    ended = simulator(PLAN)(system, cut_books(system, layouts(system, PLAN)), rules, key, IDS)
     traced = tracer(PLAN, keep_steps=False)(system, rules, key, IDS)
     return jax.device_get(ended), jax.device_get(traced)
 

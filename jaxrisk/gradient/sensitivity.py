@@ -25,6 +25,7 @@ from jaxrisk.system.book import Layout
 from jaxrisk.system.simulate import (
     Outcome,
     Plan,
+    cut_books,
     layouts,
     over_scenarios,
     playing,
@@ -168,7 +169,8 @@ class _Study:
     def losses(self, system: System) -> Float[np.ndarray, "scenario measure"]:
         """Return exact losses of a system of this shape; all calls share one simulation."""
         rules = step_rules(system, self.plan, self.step_years)
-        ended = simulator(self.plan)(system, self.layout, rules, self.key, self.ids)
+        books = cut_books(system, self.layout)
+        ended = simulator(self.plan)(system, books, rules, self.key, self.ids)
         columns = [jax.vmap(MEASURES[m])(ended) for m in self.measures]
         return np.stack([np.asarray(c, np.float64) for c in columns], axis=1)
 
@@ -203,7 +205,8 @@ class _Study:
         ) -> Callable[[Int[Array, ""]], Array]:
             def loss(values: Float[Array, " parameter"], scenario: Int[Array, ""]) -> Array:
                 changed = with_values(system, self.parameters, values)
-                ended = playing(self.plan, changed, layout, rules, key)(scenario)
+                books = cut_books(changed, layout)
+                ended = playing(self.plan, changed, books, rules, key)(scenario)
                 return jnp.stack([MEASURES[m](ended) for m in self.measures])
 
             return lambda scenario: jax.jacfwd(loss)(values, scenario)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
 
 
 def select(
@@ -26,6 +27,25 @@ def spread(
     if tuple(indices) == tuple(range(first, first + count)):
         return lax.pad(values, jnp.zeros((), values.dtype), [(first, size - first - count, 0)])
     return jnp.zeros(size, values.dtype).at[np.asarray(indices)].set(values)
+
+
+def columns(
+    values: Shaped[Array, "... account"], order: Int[Array, " chosen"]
+) -> Shaped[Array, "... chosen"]:
+    """Return `values` at `order` of the last axis; concrete numbers are taken on the host.
+
+    A book is cut once before a run: on the host nothing is compiled for it.
+    """
+    if isinstance(values, jax.core.Tracer):
+        return values[..., order]
+    return jnp.asarray(np.asarray(values)[..., np.asarray(order)])
+
+
+def row_totals(values: Float[Array, "row account"]) -> Float[Array, " row"]:
+    """Return the sum of each row; of concrete numbers on the host, as in `columns`."""
+    if isinstance(values, jax.core.Tracer):
+        return jnp.sum(values, axis=1)
+    return jnp.asarray(np.asarray(values).sum(axis=1))
 
 
 def row_sum(values: Float[Array, "row column"]) -> Float[Array, " column"]:

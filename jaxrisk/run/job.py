@@ -29,7 +29,14 @@ from jaxrisk.run.summary import (
     sensitivity_table,
     summarise,
 )
-from jaxrisk.system.simulate import Outcome, Plan, layouts, simulator, step_rules
+from jaxrisk.system.simulate import (
+    Outcome,
+    Plan,
+    cut_books,
+    layouts,
+    simulator,
+    step_rules,
+)
 from jaxrisk.system.trace import tracer
 
 # Scenarios of a part: small enough that an interrupt loses little, large enough to be busy.
@@ -237,11 +244,12 @@ def part_player(
     """
     plan, system = simulation_plan(config), built.system
     rules = step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR)
-    layout, key, run = layouts(system, plan), root_key(config.run.seed), simulator(plan)
+    books = cut_books(system, layouts(system, plan))
+    key, run = root_key(config.run.seed), simulator(plan)
     printing.print_notice("compiling (cached for the next run) ...", quiet=quiet)
 
     def play(wanted: np.ndarray) -> Outcome:
-        outcome = run(system, layout, rules, key, np.resize(wanted, size))
+        outcome = run(system, books, rules, key, np.resize(wanted, size))
         return jax.tree.map(lambda x: np.asarray(x)[: len(wanted)], outcome)
 
     return play

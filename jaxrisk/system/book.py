@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
-from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.indexing import row_totals, select
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.venue.account import Accounts, take
 from jaxrisk.venue.health import health_factor
@@ -107,7 +107,7 @@ def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:
             Tranche(
                 accounts=accounts,
                 reach=reach,
-                owed=jnp.sum(accounts.debt, axis=1),
+                owed=row_totals(accounts.debt),
                 category=category,
                 skippable=skippable,
             )

@@ -34,7 +34,7 @@ from jaxrisk.venue.venue import Pool, Venue, imbalance
 
 # Above this many accounts a book is cut by health so that tranches out of reach can be skipped.
 _CUT_FROM = 4096
-_HEALTH_GROUPS = 3
+_HEALTH_GROUPS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,37 +64,66 @@ class Outcome:
     Amounts are in the numeraire; `(venue,)` axes follow `System.venues`.
 
     Attributes:
-        liquidated: `(venue,)` collateral seized.
-        repaid: `(venue,)` debt repaid by keepers.
-        bad_debt: `(venue,)` debt written off.
-        borrower_loss: `(venue,)` collateral seized beyond debt repaid: the cost of liquidation.
-        keeper_profit: `(venue,)` proceeds less repayments and costs.
-        protocol_fee: `(venue,)` liquidation fees kept by the protocol.
+        flows: `(flow, venue)` cumulated flows, entries as in `Flow`; the properties name them.
         paid: `(venue, layer)` bad debt paid by each fund, in paying order.
-        supplier_loss: `(venue,)` bad debt no fund covered: written down or carried as a deficit.
         shortfall: `(venue,)` debt beyond collateral of accounts still open at the end, at the
             market's mid: bad debt that nobody has recognised yet.
-        interest: `(venue,)` interest accrued by borrowers.
         price: `(asset,)` final mid.
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
         conservation_error: largest imbalance of a balance sheet at the end, over its size.
     """
 
-    liquidated: Float[Array, " venue"]
-    repaid: Float[Array, " venue"]
-    bad_debt: Float[Array, " venue"]
-    borrower_loss: Float[Array, " venue"]
-    keeper_profit: Float[Array, " venue"]
-    protocol_fee: Float[Array, " venue"]
-    paid: Float[Array, "venue layer"]
-    supplier_loss: Float[Array, " venue"]
-    shortfall: Float[Array, " venue"]
-    interest: Float[Array, " venue"]
-    price: Float[Array, " asset"]
-    rounds: Float[Array, ""]
-    unconverged: Float[Array, ""]
-    conservation_error: Float[Array, ""]
+    flows: Float[Array, "*scenario flow venue"]
+    paid: Float[Array, "*scenario venue layer"]
+    shortfall: Float[Array, "*scenario venue"]
+    price: Float[Array, "*scenario asset"]
+    rounds: Float[Array, "*scenario"]
+    unconverged: Float[Array, "*scenario"]
+    conservation_error: Float[Array, "*scenario"]
+
+    @property
+    def liquidated(self) -> Float[Array, "*scenario venue"]:
+        """Collateral seized."""
+        return self._flow(Flow.LIQUIDATED)
+
+    @property
+    def repaid(self) -> Float[Array, "*scenario venue"]:
+        """Debt repaid by keepers."""
+        return self._flow(Flow.REPAID)
+
+    @property
+    def bad_debt(self) -> Float[Array, "*scenario venue"]:
+        """Debt written off."""
+        return self._flow(Flow.BAD_DEBT)
+
+    @property
+    def borrower_loss(self) -> Float[Array, "*scenario venue"]:
+        """Collateral seized beyond debt repaid: the cost of liquidation."""
+        return self.liquidated - self.repaid
+
+    @property
+    def keeper_profit(self) -> Float[Array, "*scenario venue"]:
+        """Proceeds less repayments and costs."""
+        return self._flow(Flow.PROCEEDS) - self.repaid - self._flow(Flow.KEEPER_COST)
+
+    @property
+    def protocol_fee(self) -> Float[Array, "*scenario venue"]:
+        """Liquidation fees kept by the protocol."""
+        return self._flow(Flow.FEE)
+
+    @property
+    def supplier_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt no fund covered: written down or carried as a deficit."""
+        return self._flow(Flow.RESIDUAL)
+
+    @property
+    def interest(self) -> Float[Array, "*scenario venue"]:
+        """Interest accrued by borrowers."""
+        return self._flow(Flow.INTEREST)
+
+    def _flow(self, entry: Flow) -> Float[Array, "*scenario venue"]:
+        return self.flows[..., entry, :]
 
 
 def simulate(
@@ -121,7 +150,7 @@ def simulate(
     ids = np.arange(scenarios) if isinstance(scenarios, int) else np.asarray(scenarios)
     plan = Plan(steps=steps, rounds=rounds, chunk=chunk)
     rules = step_rules(system, plan, step_years)
-    return simulator(plan)(system, layouts(system, plan), rules, key, ids)
+    return simulator(plan)(system, cut_books(system, layouts(system, plan)), rules, key, ids)
 
 
 def step_rules(
@@ -137,12 +166,13 @@ def step_rules(
     )
 
 
-Simulator = Callable[[System, tuple[Layout, ...], StepRules, Key[Array, ""], np.ndarray], Outcome]
+Books = tuple[tuple[Tranche, ...], ...]
+Simulator = Callable[[System, Books, StepRules, Key[Array, ""], np.ndarray], Outcome]
 
 
 @functools.lru_cache(maxsize=16)
 def simulator(plan: Plan) -> Simulator:
-    """Return the function `(system, layouts, rules, key, ids) -> Outcome` over all local devices.
+    """Return the function `(system, books, rules, key, ids) -> Outcome` over all local devices.
 
     One function a plan, so that equal shapes are compiled once. The number of ids need not divide
     by devices or chunk: the last ones are padded and dropped.
@@ -150,13 +180,9 @@ def simulator(plan: Plan) -> Simulator:
     run = over_scenarios(functools.partial(playing, plan), plan.chunk)
 
     def simulate_ids(
-        system: System,
-        layout: tuple[Layout, ...],
-        rules: StepRules,
-        key: Key[Array, ""],
-        ids: np.ndarray,
+        system: System, books: Books, rules: StepRules, key: Key[Array, ""], ids: np.ndarray
     ) -> Outcome:
-        return run((system, layout, rules, key), ids)
+        return run((system, books, rules, key), ids)
 
     return simulate_ids
 
@@ -212,14 +238,9 @@ def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int) -> 
 
 
 def playing(
-    plan: Plan,
-    system: System,
-    layout: tuple[Layout, ...],
-    rules: StepRules,
-    key: Key[Array, ""],
+    plan: Plan, system: System, books: Books, rules: StepRules, key: Key[Array, ""]
 ) -> Callable[[Int[Array, ""]], Outcome]:
     """Return the function from a scenario's id to its outcome."""
-    books = cut_books(system, layout)
 
     def play(scenario: Int[Array, ""]) -> Outcome:
         state = final_state(plan, system, books, rules, key, scenario)
@@ -243,15 +264,15 @@ def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
     )
 
 
-def cut_books(system: System, layout: tuple[Layout, ...]) -> tuple[tuple[Tranche, ...], ...]:
-    """Return each venue's book in tranches."""
+def cut_books(system: System, layout: tuple[Layout, ...]) -> Books:
+    """Return each venue's book in tranches; derivatives flow through positions."""
     return tuple(tranches(v, cut) for v, cut in zip(system.venues, layout, strict=True))
 
 
 def final_state(
     plan: Plan,
     system: System,
-    books: tuple[tuple[Tranche, ...], ...],
+    books: Books,
     rules: StepRules,
     key: Key[Array, ""],
     scenario: Int[Array, ""],
@@ -278,9 +299,7 @@ def scenario_noise(
     return jax.vmap(draw)(jnp.arange(plan.steps, dtype=jnp.uint32))
 
 
-def outcome(
-    system: System, books: tuple[tuple[Tranche, ...], ...], state: State, steps: int
-) -> Outcome:
+def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
     """Return the few numbers kept of a scenario."""
     flows = jnp.stack([venue.flows for venue in state.venues], axis=1)
     errors = jnp.stack(
@@ -289,21 +308,14 @@ def outcome(
     layers = max(venue.funds.shape[0] for venue in system.venues)
     paid = [jnp.pad(v.paid, (0, layers - v.paid.shape[0])) for v in state.venues]
     return Outcome(
-        liquidated=flows[Flow.LIQUIDATED],
-        repaid=flows[Flow.REPAID],
-        bad_debt=flows[Flow.BAD_DEBT],
-        borrower_loss=flows[Flow.LIQUIDATED] - flows[Flow.REPAID],
-        keeper_profit=flows[Flow.PROCEEDS] - flows[Flow.REPAID] - flows[Flow.KEEPER_COST],
-        protocol_fee=flows[Flow.FEE],
+        flows=flows,
         paid=jnp.stack(paid),
-        supplier_loss=flows[Flow.RESIDUAL],
         shortfall=jnp.stack(
             [
                 open_shortfall(venue, book, venue_state, state.market.mid)
                 for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True)
             ]
         ),
-        interest=flows[Flow.INTEREST],
         price=state.market.mid,
         rounds=state.rounds / steps,
         unconverged=state.unconverged / steps,
@@ -329,13 +341,13 @@ def open_shortfall(
     """Return the debt beyond collateral of accounts that still stand, summed over accounts."""
     held = select(mid, venue.accounts.collateral_assets)
     owed = select(mid, venue.accounts.debt_assets) * jnp.exp(state.log_index)
-    total = jnp.zeros((), mid.dtype)
-    for tranche, collateral, debt in zip(book, state.collateral, state.debt, strict=True):
-        accounts = tranche.accounts
-        assets = value_behind(accounts.collateral, collateral, held)
-        gap = value_behind(accounts.debt, debt, owed) - assets
-        total = total + jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
-    return total
+    gaps = [
+        value_behind(tranche.accounts.debt, debt, owed)
+        - value_behind(tranche.accounts.collateral, collateral, held)
+        for tranche, collateral, debt in zip(book, state.collateral, state.debt, strict=True)
+    ]
+    gap = jnp.concatenate(gaps)
+    return jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
 
 
 def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " debt_asset"]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxrisk.numerics.indexing import columns
 from jaxrisk.numerics.pytree import pytree, static
 
 
@@ -94,9 +95,9 @@ def account_ids(table: Mapping[str, Any]) -> list[str]:
 def take(accounts: Accounts, order: Int[Array, " chosen"]) -> Accounts:
     """Return the accounts at `order`, in that order."""
     return Accounts(
-        collateral=accounts.collateral[:, order],
-        debt=accounts.debt[:, order],
-        category=accounts.category[order],
+        collateral=columns(accounts.collateral, order),
+        debt=columns(accounts.debt, order),
+        category=columns(accounts.category, order),
         collateral_assets=accounts.collateral_assets,
         debt_assets=accounts.debt_assets,
     )
