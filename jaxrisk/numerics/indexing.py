@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Shaped
 
 
@@ -36,14 +36,14 @@ def columns(
 
     A book is cut once before a run: on the host nothing is compiled for it.
     """
-    if isinstance(values, jax.core.Tracer):
+    if isinstance(values, Tracer):
         return values[..., order]
     return jnp.asarray(np.asarray(values)[..., np.asarray(order)])
 
 
 def row_totals(values: Float[Array, "row account"]) -> Float[Array, " row"]:
     """Return the sum of each row; of concrete numbers on the host, as in `columns`."""
-    if isinstance(values, jax.core.Tracer):
+    if isinstance(values, Tracer):
         return jnp.sum(values, axis=1)
     return jnp.asarray(np.asarray(values).sum(axis=1))
 
