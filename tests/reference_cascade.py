@@ -182,32 +182,26 @@ def _seen(world: World, venue: Venue) -> np.ndarray:
     )
 
 
-def _margin(world: World, venue: Venue, seen: np.ndarray, held: int, account: int) -> float:
-    """Return what selling a collateral may cost, as a fraction of its mid.
-
-    A unit of debt repaid at its seen price costs its mid; of the assets that accounts of the
-    category owed at the start, the one whose mid is highest over its seen price decides.
-    """
-    a = venue.held_assets[held]
-    net = 1.0 + venue.bonus[held, account] * (1.0 - venue.fee_share[held])
+def _lag(world: World, venue: Venue, seen: np.ndarray, account: int) -> float:
+    """Return the largest mid over seen price of what accounts of the category owed at the start."""
     peers = [n for n, c in enumerate(venue.category) if c == venue.category[account]]
-    dearest = max(
+    return max(
         world.mid(b) / seen[b] if venue.opening_debt[d, peers].sum() > 0 else 0.0
         for d, b in enumerate(venue.owed_assets)
     )
-    return 1.0 - seen[a] / world.mid(a) * dearest * (1.0 + world.minimum_return) / net
 
 
-def _capacity(
-    world: World, venue: Venue, seen: np.ndarray, held: int, account: int, spent: float = 0.0
-) -> float:
-    """Return the units of a collateral that can be sold at an average profit.
+def _sellable(world: World, a: int, margin: float) -> float:
+    """Return the units of an asset that sell at an average loss below `margin`."""
+    return world.depth_now(a) * (1.5 * max(margin, 0.0) / world.coefficient[a]) ** 2 / world.mid(a)
 
-    `spent` is the part of the value sold that the calls themselves cost.
-    """
+
+def _capacity(world: World, venue: Venue, seen: np.ndarray, held: int, account: int) -> float:
+    """Return the units of a collateral that a keeper expects to sell at a profit."""
     a = venue.held_assets[held]
-    budget = max(_margin(world, venue, seen, held, account) - spent, 0.0)
-    return world.depth_now(a) * (1.5 * budget / world.coefficient[a]) ** 2 / world.mid(a)
+    net = 1.0 + venue.bonus[held, account] * (1.0 - venue.fee_share[held])
+    cost = seen[a] / world.mid(a) * _lag(world, venue, seen, account)
+    return _sellable(world, a, 1.0 - cost * (1.0 + world.minimum_return) / net)
 
 
 def _round(world: World) -> None:
@@ -221,8 +215,9 @@ def _round(world: World) -> None:
     sold = np.zeros(len(world.price))
     parts = []
     for v, (venue, s) in enumerate(zip(world.venues, seen, strict=True)):
+        fees = [r * _fee(venue, s, calls[v], c) for c, r in _by_category(venue, rations[v]).items()]
         moved = _go_through(world, venue, calls[v], rations[v])
-        units = _booked(world, venue, s, moved, mids)
+        units = _booked(world, venue, moved, np.sum(fees, axis=0), mids)
         parts.append(units)
         sold += units
     received = _sell(world, sold, mids)
@@ -266,12 +261,14 @@ def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
         least = venue.minimum_leftover * (1.0 - 1e-12)
         if debt - repaid < least or collateral - seized < least:
             return nothing
-    margins = np.array([_margin(world, venue, seen, c, n) for c in range(len(held))])
-    called = np.array(held) * of_collateral
-    margin = float(called @ margins) / collateral if collateral > 0 else 0.0
-    if world.cost is not None and not seized * margin > world.cost:
-        return nothing
+    called = venue.collateral[:, n] * of_collateral
     taken = seized / collateral if collateral > 0 else 0.0
+    if world.cost is not None:
+        worth = sum(u * world.mid(a) for u, a in zip(called, venue.held_assets, strict=True))
+        fee = float(np.mean(venue.fee_share)) * (seized - repaid)
+        outlay = repaid * _lag(world, venue, seen, n) * (1.0 + world.minimum_return)
+        if not taken * worth - fee - outlay > world.cost:
+            return nothing
     call = _Call(
         seized=venue.collateral[:, n] * taken * of_collateral,
         repaid=venue.debt[:, n] * (repaid / debt) * of_debt,
@@ -298,32 +295,46 @@ def _request(
     return min(repay, max(limit, 0.0))
 
 
-def _cost_share(world: World, venue: Venue, calls: list[_Call], category: int) -> float:
-    """Return what the calls of a class cost, over the value they would sell."""
-    if world.cost is None:
-        return 0.0
+def _by_category(venue: Venue, values: list) -> dict:
+    """Return one account's value for each category."""
+    return dict(zip(venue.category, values, strict=True))
+
+
+def _fee(venue: Venue, seen: np.ndarray, calls: list[_Call], category: int) -> np.ndarray:
+    """Return the units the protocol keeps of a class of calls: a share of their common bonus."""
     made = [c for c, own in zip(calls, venue.category, strict=True) if own == category]
-    mids = [world.mid(a) for a in venue.held_assets]
-    value = sum(float(c.seized @ mids) for c in made)
-    count = sum(c.repaid.sum() > 0 for c in made)
-    return world.cost * count / value if value > 0 else 0.0
+    seized = np.sum([c.seized for c in made], axis=0)
+    repaid = np.sum([c.repaid for c in made], axis=0)
+    taken = float(seized @ seen[list(venue.held_assets)])
+    given = float(repaid @ seen[list(venue.owed_assets)])
+    bonus = max(taken - given, 0.0) / taken if taken > 0 else 0.0
+    return seized * bonus * venue.fee_share
 
 
 def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> list[list[float]]:
     """Return the share of each account's call that goes through, by venue.
 
-    Accounts of one venue and category have one margin and form a class. In each market classes
-    with more capacity go first, and a class sells only into the room left below its own capacity,
-    all equal classes sharing it.
+    Accounts of one venue and category form a class. Its margin is what its calls would earn before
+    slippage, over what they would sell. In each market classes with more capacity go first, and a
+    class sells only into the room left below its own capacity, all equal classes sharing it.
     """
     demand, capacity = {}, {}
     for v, venue in enumerate(world.venues):
-        for n, call in enumerate(calls[v]):
+        for category in set(venue.category):
+            made = [c for c, own in zip(calls[v], venue.category, strict=True) if own == category]
+            sold = np.sum([c.seized for c in made], axis=0) - _fee(
+                venue, seen[v], calls[v], category
+            )
+            worth = sum(u * world.mid(a) for u, a in zip(sold, venue.held_assets, strict=True))
+            repaid = np.sum([c.repaid for c in made], axis=0)
+            outlay = (1.0 + world.minimum_return) * sum(
+                u * world.mid(a) for u, a in zip(repaid, venue.owed_assets, strict=True)
+            )
+            outlay += (world.cost or 0.0) * sum(c.repaid.sum() > 0 for c in made)
             for c, a in enumerate(venue.held_assets):
-                key = (a, v, venue.category[n])
-                demand[key] = demand.get(key, 0.0) + call.seized[c]
-                spent = _cost_share(world, venue, calls[v], venue.category[n])
-                capacity[key] = _capacity(world, venue, seen[v], c, n, spent)
+                demand[a, v, category] = sold[c]
+                margin = 1.0 - outlay / worth if worth > 0 else 0.0
+                capacity[a, v, category] = _sellable(world, a, margin)
     share = {}
     for key, wanted in demand.items():
         rivals = [other for other in demand if other[0] == key[0]]
@@ -365,18 +376,14 @@ def _go_through(world: World, venue: Venue, calls: list[_Call], rations: list[fl
 
 
 def _booked(
-    world: World, venue: Venue, seen: np.ndarray, moved: _Call, mids: list[float]
+    world: World, venue: Venue, moved: _Call, fees: np.ndarray, mids: list[float]
 ) -> np.ndarray:
     """Book the venue's side of a round and return the units that keepers sell, all assets."""
-    taken = sum(u * seen[a] for u, a in zip(moved.seized, venue.held_assets, strict=True))
-    given = sum(u * seen[a] for u, a in zip(moved.repaid, venue.owed_assets, strict=True))
-    bonus = max(taken - given, 0.0) / taken if taken > 0 else 0.0
     sold = np.zeros(len(world.price))
     for c, a in enumerate(venue.held_assets):
-        fee = moved.seized[c] * bonus * venue.fee_share[c]
-        sold[a] = moved.seized[c] - fee
+        sold[a] = moved.seized[c] - fees[c]
         venue.book("liquidated", moved.seized[c] * mids[a])
-        venue.book("fee", fee * mids[a])
+        venue.book("fee", fees[c] * mids[a])
     for d, a in enumerate(venue.owed_assets):
         venue.book("repaid", moved.repaid[d] * mids[a])
         venue.book("bad_debt", moved.written_off[d] * mids[a])

@@ -122,6 +122,7 @@ def test_a_delayed_oracle_is_taken_to_have_caught_up():
 
 def test_full_close_leaves_debt_beyond_collateral_over_one_plus_bonus():
     venue = books.pair_venue([100.0, 100.0, 100.0, 0.0], [70.0, 90.0, 99.0, 5.0])
+    assert isinstance(venue.incentive, UniformBonus)
     bonus = float(venue.incentive.bonus)
     found = within_liquidation(venue, jnp.array(books.PRICE))
     assert_close(found.debt, 90.0 + 99.0 + 5.0, rtol=1e-12, atol=0.0)

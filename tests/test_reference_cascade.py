@@ -11,7 +11,7 @@ from jaxrisk.market.oracle import DeviationOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.system.system import Flow, State, System
 from jaxrisk.venue.close import FractionClose
-from jaxrisk.venue.incentive import bonus_table, fee_table
+from jaxrisk.venue.incentive import AssetBonus, UniformBonus
 from jaxrisk.venue.venue import Pool
 from jaxrisk.venue.venue import Venue as EngineVenue
 from jaxrisk.venue.waterfall import Residual
@@ -27,6 +27,9 @@ def reference_venue(venue: EngineVenue, opening_price: np.ndarray) -> reference.
     category = np.asarray(accounts.category)
     held = accounts.collateral.shape[0]
     has_factor = isinstance(close, FractionClose)
+    incentive = venue.incentive
+    assert isinstance(incentive, UniformBonus | AssetBonus)
+    shape = (len(venue.categories), held)
     oracle = venue.oracle
     return reference.Venue(
         held_assets=accounts.collateral_assets,
@@ -35,8 +38,8 @@ def reference_venue(venue: EngineVenue, opening_price: np.ndarray) -> reference.
         collateral=np.array(accounts.collateral),
         debt=np.array(accounts.debt),
         threshold=np.asarray(venue.collateral.liquidation_threshold)[category].T,
-        bonus=np.asarray(bonus_table(venue.incentive, len(venue.categories), held))[category].T,
-        fee_share=np.asarray(fee_table(venue.incentive, held)),
+        bonus=np.broadcast_to(incentive.bonus, shape)[category].T,
+        fee_share=np.broadcast_to(incentive.fee_share, (held,)),
         deviation=np.asarray(oracle.deviation) if isinstance(oracle, DeviationOracle) else None,
         close_factor=0.5 if has_factor else None,
         full_below_health=0.95,

@@ -98,10 +98,7 @@ def _of_venue(system: System, kind: str, index: int) -> Parameter:
         )
 
     def bonus(system: System, factor: Float[Array, ""]) -> System:
-        incentive = system.venues[index].incentive
-        return changed(
-            system, incentive=dataclasses.replace(incentive, bonus=incentive.bonus * factor)
-        )
+        return changed(system, incentive=system.venues[index].incentive.scaled(factor))
 
     def insurance(system: System, capacity: Float[Array, ""]) -> System:
         return changed(system, funds=system.venues[index].funds.at[-1].set(capacity))

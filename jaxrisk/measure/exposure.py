@@ -21,7 +21,6 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import per_account
 from jaxrisk.venue.health import health_factor, toxic, value_accounts
-from jaxrisk.venue.incentive import bonus_table
 from jaxrisk.venue.venue import Venue
 
 JOINT = "all"
@@ -94,9 +93,9 @@ def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> Liquidati
     accounts = venue.accounts
     value = value_accounts(accounts, venue.collateral.liquidation_threshold, price)
     values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
-    bonus = bonus_table(venue.incentive, len(venue.categories), values.shape[0])
+    credit = venue.incentive.largest_credit(len(venue.categories), values.shape[0])
     # Debt that the collateral can repay: each asset at its own bonus, as if taken pro rata.
-    redeemable = jnp.sum(values / (1.0 + per_account(bonus, accounts.category)), axis=0)
+    redeemable = jnp.sum(values / per_account(credit, accounts.category), axis=0)
     repaid = smaller(value.debt, redeemable)
     seizable = value.collateral * (repaid / positive_or_one(redeemable))
     below = value.backing < value.debt

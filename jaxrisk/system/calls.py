@@ -3,14 +3,13 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.gate import gate, positive_or_one, smaller
 from jaxrisk.numerics.indexing import row_sum
 from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.policy import Keeper, Prices
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.call import repay_call
 from jaxrisk.venue.venue import Venue
 
 Standing = tuple[Float[Array, "share account"], Float[Array, "share account"]]
@@ -41,12 +40,14 @@ class Moved:
         seized: `(collateral_asset,)` units taken, fee included.
         repaid: `(debt_asset,)` units repaid.
         written_off: `(debt_asset,)` units recognised as bad.
+        refund: value returned to borrowers, at seen prices.
         calls: how many calls (0 where calls cost nothing and are not counted).
     """
 
     seized: Float[Array, " collateral_asset"]
     repaid: Float[Array, " debt_asset"]
     written_off: Float[Array, " debt_asset"]
+    refund: Float[Array, ""]
     calls: Float[Array, ""]
 
     @property
@@ -60,6 +61,7 @@ class Moved:
             seized=share * self.seized,
             repaid=share * self.repaid,
             written_off=share * self.written_off,
+            refund=share * self.refund,
             calls=share * self.calls,
         )
 
@@ -69,6 +71,7 @@ class Moved:
             seized=self.seized + other.seized,
             repaid=self.repaid + other.repaid,
             written_off=self.written_off + other.written_off,
+            refund=self.refund + other.refund,
             calls=self.calls + other.calls,
         )
 
@@ -84,27 +87,30 @@ def wanted_calls(
     """Return the calls that keepers would make: the exact rule on every account at once."""
     view = keeper.choice.look(venue, tranche, prices, standing)
     position = view.position
-    request = venue.close.without_dust(position, venue.close.allowance(position, width))
-    call = repay_call(venue.close, position, request, width=width)
-    pays = keeper.pays(view, call.seized, width)
-    weight = call.weight if pays is None else call.weight * pays
+    affordable = position.affordable
+    repaid = smaller(venue.close.largest(position, width), affordable)
+    # What is seized is in proportion to what is repaid, and exactly all where all is paid for.
+    share, refund = jnp.ones_like(affordable), None
+    if venue.close.whole:
+        refund = affordable - repaid
+    else:
+        share = jnp.where(affordable > 0, repaid / positive_or_one(affordable), share)
+    weight = gate(position.total_debt - position.backing, position.total_debt, width)
+    pays = keeper.pays(venue, view, prices, share, repaid, refund, width)
+    weight = weight if pays is None else weight * pays
     collateral, debt = standing
-    # A call that takes all must leave exactly nothing: share first (1 exactly), then fraction.
-    held = position.collateral
-    all_of_it = jnp.ones_like(held)
-    share = jnp.where(held > 0, call.seized / positive_or_one(held), all_of_it)
     seized = _picked(collateral * (weight * share)[None, :], view.collateral_pick)
-    repaid = debt * (weight * call.repaid)[None, :] / positive_or_one(position.debt)[None, :]
+    repaid = debt * (weight * repaid)[None, :] / positive_or_one(position.debt)[None, :]
     repaid = _picked(repaid, view.debt_pick)
     if width is None and view.collateral_pick is None:
         # Everything seized is seen in the fractions themselves; testing them again is cheaper
         # than the amounts.
         exhausted, left = seized >= collateral, debt - repaid
     else:
-        exhausted = call.exhausts[None, :]
+        exhausted = ((share >= 1) & (position.collateral >= position.total_collateral))[None, :]
         left = weight[None, :] * debt - repaid
     written_off = venue.recognition.write_off(exhausted, left)
-    accounts = tranche.accounts
+    accounts, zero = tranche.accounts, jnp.zeros((), seized.dtype)
     return Calls(
         seized=seized,
         repaid=repaid,
@@ -113,6 +119,7 @@ def wanted_calls(
             seized=units_behind(accounts.collateral, seized),
             repaid=units_behind(accounts.debt, repaid),
             written_off=units_behind(accounts.debt, written_off),
+            refund=zero if refund is None else jnp.sum(weight * refund),
             calls=_count(keeper, repaid),
         ),
     )
@@ -131,6 +138,7 @@ def no_calls(accounts: Accounts, standing: Standing) -> Calls:
             seized=jnp.zeros(len(accounts.collateral_assets), dtype),
             repaid=none,
             written_off=none,
+            refund=jnp.zeros((), dtype),
             calls=jnp.zeros((), dtype),
         ),
     )

@@ -37,32 +37,65 @@ from jaxrisk.system.system import (
     VenueState,
     booked,
 )
-from jaxrisk.venue.incentive import fee_table
+from jaxrisk.venue.incentive import bonus_share
 from jaxrisk.venue.venue import Venue, changed_pool
 
 Book = tuple[Tranche, ...]
-Summand = TypeVar("Summand", Array, Moved)
+
+
+@pytree
+class Offer:
+    """What one class of calls would bring and cost, if all of it went through.
+
+    A class is one venue and one risk category: its calls are rationed alike.
+
+    Attributes:
+        moved: units moved.
+        fee: `(collateral_asset,)` units of `moved.seized` that the protocol keeps.
+        sold: `(asset,)` units that keepers would sell.
+        outlay: what the keepers would pay, with the return they ask for; at the market's mid.
+    """
+
+    moved: Moved
+    fee: Float[Array, " collateral_asset"]
+    sold: Float[Array, " asset"]
+    outlay: Float[Array, ""]
+
+    def __mul__(self, share: Float[Array, ""]) -> "Offer":
+        """Return the part of the offer that goes through."""
+        return Offer(
+            moved=self.moved * share,
+            fee=self.fee * share,
+            sold=self.sold * share,
+            outlay=self.outlay * share,
+        )
+
+    def __add__(self, other: "Offer") -> "Offer":
+        """Return two offers as one."""
+        return Offer(
+            moved=self.moved + other.moved,
+            fee=self.fee + other.fee,
+            sold=self.sold + other.sold,
+            outlay=self.outlay + other.outlay,
+        )
+
+
+Summand = TypeVar("Summand", Array, Moved, Offer)
 
 
 @pytree
 class Wanted:
-    """What keepers would do on one venue in one round; entries by tranche.
+    """What keepers would do on one venue in one round.
 
     Attributes:
-        calls: the calls.
-        within: whether the tranche could be reached at all.
-        demand: `(asset,)` units they would seize.
-        margin: `(asset,)` what selling them may cost, as a fraction of the mid.
-        made: number of calls (0 where calls are free and not counted).
-        seen: `(asset,)` prices as the venue sees them.
+        calls: per tranche.
+        within: per tranche, whether it could be reached at all.
+        offers: by risk category.
     """
 
     calls: tuple[Calls, ...]
     within: tuple[Bool[Array, ""], ...]
-    demand: tuple[Float[Array, " asset"], ...]
-    margin: tuple[Float[Array, " asset"], ...]
-    made: tuple[Float[Array, ""], ...]
-    seen: Float[Array, " asset"]
+    offers: dict[int, Offer]
 
 
 def cascade(system: System, books: tuple[Book, ...], rules: StepRules, state: State) -> State:
@@ -94,33 +127,24 @@ def cascade_round(
     width: Float[Array, ""] | None,
 ) -> tuple[Market, tuple[VenueState, ...], Bool[Array, ""]]:
     """Return market and venues after one round, and whether anything was sold."""
-    count = market.price.shape[0]
     venues = system.venues
     looks = [
         _look(system, venue, book, state, market, width)
         for venue, book, state in zip(venues, books, states, strict=True)
     ]
-    shares = _rations(system, books, market, looks)
+    shares = _rations(system, market, looks)
     called = [
-        _go(system, venue, book, state, wanted, share, market.mid)
+        _go(venue, book, state, wanted, share, market.mid)
         for venue, book, state, wanted, share in zip(
             venues, books, states, looks, shares, strict=True
         )
     ]
-    fees = [
-        _fee_units(venue, wanted.seen, moved)
-        for venue, wanted, (_, moved) in zip(venues, looks, called, strict=True)
-    ]
-    sold = [
-        spread(moved.seized - fee, venue.accounts.collateral_assets, count)
-        for venue, (_, moved), fee in zip(venues, called, fees, strict=True)
-    ]
-    total = _sum(sold)
+    total = _sum([offer.sold for _, offer in called])
     after, proceeds = system.liquidity.sell(market, total)
     received = proceeds / positive_or_one(total)
     states = tuple(
-        _booked_round(system, venue, state, moved, market, fee, units, received)
-        for venue, (state, moved), fee, units in zip(venues, called, fees, sold, strict=True)
+        _booked_round(system, venue, state, offer, market, received)
+        for venue, (state, offer) in zip(venues, called, strict=True)
     )
     return after, states, jnp.any(total > 0)
 
@@ -139,110 +163,130 @@ def _look(
     keeper, accounts = system.keeper, venue.accounts
     held, owed = select(seen, accounts.collateral_assets), select(seen, accounts.debt_assets)
     depth = system.liquidity.depth.now(market)
-    margin, capacity = {}, {}
+    mid = select(market.mid, accounts.collateral_assets)
+    working: dict[int, Prices] = {}
     for category in sorted({tranche.category for tranche in book}):
         debts = _sum([t.owed for t in book if t.category == category])
-        margin[category] = keeper.margin(venue, category, debts, market, seen)
-        volume = system.liquidity.law.volume_within(margin[category], depth)
-        capacity[category] = select(volume / market.mid, accounts.collateral_assets)
-    calls, within = [], []
-    for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
-        prices = Prices(
+        behind = select(market.mid / seen, accounts.debt_assets)
+        lag = jnp.max(jnp.where(debts > 0, behind, jnp.zeros_like(behind)))
+        margin = keeper.margin(venue, category, lag, market, seen)
+        volume = system.liquidity.law.volume_within(margin, depth)
+        working[category] = Prices(
             held=held,
             owed=owed * growth,
-            capacity=capacity[tranche.category],
-            margin=select(margin[tranche.category], accounts.collateral_assets),
+            mid=mid,
+            lag=lag,
+            capacity=select(volume / market.mid, accounts.collateral_assets),
         )
+    calls, within, moved = [], [], {}
+    for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
+        prices = working[tranche.category]
         want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
+        hit = touched
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
             none = lambda p, t=tranche: no_calls(t.accounts, p)
             calls.append(lax.cond(hit, want, none, pair))
-            within.append(hit)
         else:
             calls.append(want(pair))
-            within.append(touched)
+        within.append(hit)
+        moved.setdefault(tranche.category, []).append(calls[-1].moved)
     return Wanted(
         calls=tuple(calls),
         within=tuple(within),
-        demand=tuple(
-            spread(c.moved.seized, accounts.collateral_assets, seen.shape[0]) for c in calls
-        ),
-        margin=tuple(margin[tranche.category] for tranche in book),
-        made=tuple(c.moved.calls for c in calls),
-        seen=seen,
+        offers={
+            category: _offer(system, venue, _sum(parts), market, seen, growth)
+            for category, parts in moved.items()
+        },
+    )
+
+
+def _offer(
+    system: System,
+    venue: Venue,
+    moved: Moved,
+    market: Market,
+    seen: Float[Array, " asset"],
+    growth: Float[Array, " debt_asset"],
+) -> Offer:
+    """Return what calls bring and cost at the round's prices; debt in today's units.
+
+    The bonus is what is seized beyond what is repaid, at seen prices.
+    """
+    accounts, keeper, mid = venue.accounts, system.keeper, market.mid
+    moved = dataclasses.replace(
+        moved, repaid=moved.repaid * growth, written_off=moved.written_off * growth
+    )
+    taken = jnp.sum(moved.seized * select(seen, accounts.collateral_assets))
+    given = jnp.sum(moved.repaid * select(seen, accounts.debt_assets)) + moved.refund
+    fee = venue.incentive.fee(moved.seized, bonus_share(taken, given))
+    paid = jnp.sum(moved.repaid * select(mid, accounts.debt_assets)) + moved.refund
+    outlay = paid * (1.0 + keeper.minimum_return)
+    if keeper.cost is not None:
+        outlay = outlay + moved.calls * keeper.cost
+    return Offer(
+        moved=moved,
+        fee=fee,
+        sold=spread(moved.seized - fee, accounts.collateral_assets, mid.shape[0]),
+        outlay=outlay,
     )
 
 
 def _rations(
-    system: System, books: tuple[Book, ...], market: Market, looks: list[Wanted]
-) -> list[tuple[Float[Array, ""], ...]]:
-    """Return the share of calls that goes through, by venue and tranche.
+    system: System, market: Market, looks: list[Wanted]
+) -> list[dict[int, Float[Array, ""]]]:
+    """Return the share of calls that goes through, by venue and risk category.
 
-    Tranches of one venue and category have one margin: they form one class. What its calls cost,
-    spread over what they would sell, is not there to pay for slippage.
+    What a class would lose in slippage is bounded by what it would earn without.
     """
-    place: dict[tuple[int, int], int] = {}
-    demand, margin, made = [], [], []
-    for v, (book, wanted) in enumerate(zip(books, looks, strict=True)):
-        for k, tranche in enumerate(book):
-            row = place.setdefault((v, tranche.category), len(place))
-            if row == len(demand):
-                demand.append(wanted.demand[k])
-                margin.append(wanted.margin[k])
-                made.append(wanted.made[k])
-            else:
-                demand[row] = demand[row] + wanted.demand[k]
-                made[row] = made[row] + wanted.made[k]
-    mid, depth, cost = market.mid, system.liquidity.depth.now(market), system.keeper.cost
-    if cost is not None:
-        spent = [
-            n * cost / positive_or_one(jnp.sum(d * mid)) for n, d in zip(made, demand, strict=True)
-        ]
-        margin = [m - s for m, s in zip(margin, spent, strict=True)]
-    capacity = [system.liquidity.law.volume_within(m, depth) / mid for m in margin]
-    share = rations(jnp.stack(demand), jnp.stack(capacity))
-    return [
-        tuple(share[place[v, tranche.category]] for tranche in book) for v, book in enumerate(books)
+    offers = [offer for wanted in looks for offer in wanted.offers.values()]
+    mid, depth = market.mid, system.liquidity.depth.now(market)
+    demand = jnp.stack([offer.sold for offer in offers])
+    worth = jnp.sum(demand * mid[None, :], axis=1)
+    outlay = jnp.stack([offer.outlay for offer in offers])
+    margin = (1.0 - outlay / positive_or_one(worth))[:, None]
+    volume = [
+        system.liquidity.law.volume_within(m, depth) for m in jnp.broadcast_to(margin, demand.shape)
     ]
+    shares = iter(rations(demand, jnp.stack(volume) / mid[None, :]))
+    return [{category: next(shares) for category in wanted.offers} for wanted in looks]
 
 
 def _go(
-    system: System,
     venue: Venue,
     book: Book,
     state: VenueState,
     wanted: Wanted,
-    shares: tuple[Float[Array, ""], ...],
+    shares: dict[int, Float[Array, ""]],
     mid: Float[Array, " asset"],
-) -> tuple[VenueState, Moved]:
-    """Return the venue after its rationed calls went through, and the units they moved."""
-    standing, moves = [], []
-    for tranche, pair, calls, within, share in zip(
-        book, _pairs(state), wanted.calls, wanted.within, shares, strict=True
+) -> tuple[VenueState, Offer]:
+    """Return the venue after its rationed calls went through, and what they brought."""
+    standing, touched = [], []
+    for tranche, pair, calls, within, before in zip(
+        book, _pairs(state), wanted.calls, wanted.within, state.touched, strict=True
     ):
+        share = shares[tranche.category]
         if tranche.skippable:
             stay = lambda p, c, r: p
             standing.append(lax.cond(within, go_through, stay, pair, calls, share))
         else:
             standing.append(go_through(pair, calls, share))
-        moves.append(calls.moved * share)
+        touched.append(before | (calls.moved.anything & (share > 0)))
     growth = jnp.exp(state.log_index)
-    total = _sum(moves)
+    total = _sum([offer * shares[category] for category, offer in wanted.offers.items()])
+    moved = total.moved
     state = dataclasses.replace(
         state,
-        owed=state.owed - total.repaid - total.written_off,
+        owed=state.owed - (moved.repaid + moved.written_off) / growth,
         collateral=tuple(pair[0] for pair in standing),
         debt=tuple(pair[1] for pair in standing),
-        touched=tuple(t | moved.anything for t, moved in zip(state.touched, moves, strict=True)),
+        touched=tuple(touched),
     )
     if state.ledgers is not None:
         state = dataclasses.replace(
             state, ledgers=_noted(venue, book, state, wanted, shares, growth, mid)
         )
-    return state, dataclasses.replace(
-        total, repaid=total.repaid * growth, written_off=total.written_off * growth
-    )
+    return state, total
 
 
 def _noted(
@@ -250,7 +294,7 @@ def _noted(
     book: Book,
     state: VenueState,
     wanted: Wanted,
-    shares: tuple[Float[Array, ""], ...],
+    shares: dict[int, Float[Array, ""]],
     growth: Float[Array, " debt_asset"],
     mid: Float[Array, " asset"],
 ) -> tuple[AccountLedger, ...]:
@@ -261,43 +305,26 @@ def _noted(
     return tuple(
         AccountLedger(
             seized=ledger.seized
-            + ration * value_behind(tranche.accounts.collateral, c.seized, held),
-            repaid=ledger.repaid + ration * value_behind(tranche.accounts.debt, c.repaid, owed),
+            + shares[tranche.category] * value_behind(tranche.accounts.collateral, c.seized, held),
+            repaid=ledger.repaid
+            + shares[tranche.category] * value_behind(tranche.accounts.debt, c.repaid, owed),
             written_off=ledger.written_off
-            + ration * value_behind(tranche.accounts.debt, c.written_off, owed),
+            + shares[tranche.category] * value_behind(tranche.accounts.debt, c.written_off, owed),
         )
-        for ledger, tranche, c, ration in zip(
-            state.ledgers, book, wanted.calls, shares, strict=True
-        )
+        for ledger, tranche, c in zip(state.ledgers, book, wanted.calls, strict=True)
     )
-
-
-def _fee_units(
-    venue: Venue, seen: Float[Array, " asset"], moved: Moved
-) -> Float[Array, " collateral_asset"]:
-    """Return units of collateral kept by the protocol: its share of the bonus of the round.
-
-    The bonus of a round is what was seized beyond what was repaid, at seen prices; it is spread
-    over the seized assets by value.
-    """
-    taken = jnp.sum(moved.seized * select(seen, venue.accounts.collateral_assets))
-    given = jnp.sum(moved.repaid * select(seen, venue.accounts.debt_assets))
-    bonus = jnp.where(taken > given, (taken - given) / positive_or_one(taken), 0.0)
-    return moved.seized * bonus * fee_table(venue.incentive, moved.seized.shape[0])
 
 
 def _booked_round(
     system: System,
     venue: Venue,
     state: VenueState,
-    moved: Moved,
+    offer: Offer,
     market: Market,
-    fee: Float[Array, " collateral_asset"],
-    sold: Float[Array, " asset"],
     received: Float[Array, " asset"],
 ) -> VenueState:
     """Return the venue with the round booked: units in the pool, flows at the round's mid."""
-    mid = market.mid
+    mid, moved = market.mid, offer.moved
     seized = jnp.sum(moved.seized * select(mid, venue.accounts.collateral_assets))
     owed = select(mid, venue.accounts.debt_assets)
     repaid, bad_debt = jnp.sum(moved.repaid * owed), jnp.sum(moved.written_off * owed)
@@ -311,8 +338,9 @@ def _booked_round(
         liquidated=seized,
         repaid=repaid,
         bad_debt=bad_debt,
-        fee=jnp.sum(fee * select(mid, venue.accounts.collateral_assets)),
-        proceeds=jnp.sum(sold * received),
+        refund=moved.refund,
+        fee=jnp.sum(offer.fee * select(mid, venue.accounts.collateral_assets)),
+        proceeds=jnp.sum(offer.sold * received),
         keeper_cost=jnp.zeros_like(seized) if cost is None else moved.calls * cost,
     )
     return dataclasses.replace(

@@ -14,7 +14,6 @@ from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.incentive import UniformBonus, bonus_table, fee_table
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.venue import Venue
 
@@ -25,13 +24,13 @@ class View:
 
     Attributes:
         position: what a call would see.
-        margin: `(account,)` what selling the collateral may cost, as a fraction of its value.
+        sale: `(account,)` what the called collateral is worth at the market's mid.
         collateral_pick: `(collateral_asset, account)` one-hot choice; `None` for all pro rata.
         debt_pick: `(debt_asset, account)` one-hot choice; `None` for all pro rata.
     """
 
     position: Position
-    margin: Float[Array, " account"]
+    sale: Float[Array, " account"]
     collateral_pick: Float[Array, "collateral_asset account"] | None = None
     debt_pick: Float[Array, "debt_asset account"] | None = None
 
@@ -43,14 +42,16 @@ class Prices:
     Attributes:
         held: `(collateral_asset,)` seen price of each collateral.
         owed: `(debt_asset,)` seen price of one opening unit of debt, interest included.
+        mid: `(collateral_asset,)` the market's mid of each collateral.
+        lag: largest ratio of mid to seen price among the assets owed.
         capacity: `(collateral_asset,)` units that can be sold at a profit.
-        margin: `(collateral_asset,)` what a sale may cost, as a fraction of its value.
     """
 
     held: Float[Array, " collateral_asset"]
     owed: Float[Array, " debt_asset"]
+    mid: Float[Array, " collateral_asset"]
+    lag: Float[Array, ""]
     capacity: Float[Array, " collateral_asset"]
-    margin: Float[Array, " collateral_asset"]
 
 
 @pytree
@@ -72,27 +73,30 @@ class ProRata:
         """Return each account as one pair of all collateral and all debt."""
         accounts, row = tranche.accounts, tranche.category
         units, held = accounts.collateral, prices.held
-        worth = full_matmul
-        full = worth(held, units)
-        collateral = standing[0][0] * full
-        debt = standing[1][0] * worth(prices.owed, accounts.debt)
-        weighted = worth(held * venue.collateral.liquidation_threshold[row], units)
-        if isinstance(venue.incentive, UniformBonus):
-            credit = 1.0 + venue.incentive.bonus
+        collateral = standing[0][0] * full_matmul(held, units)
+        debt = standing[1][0] * full_matmul(prices.owed, accounts.debt)
+        threshold = venue.collateral.liquidation_threshold[row]
+        backing = standing[0][0] * full_matmul(held * threshold, units)
+        credit = venue.incentive.credit(row, backing, debt)
+        if credit.shape == (1, 1):
+            redeemable = collateral * (1.0 / credit[0])
+        elif credit.shape[1] == 1:
+            redeemable = standing[0][0] * full_matmul(held / credit[:, 0], units)
         else:
-            redeemable = worth(held / (1.0 + venue.incentive.bonus[row]), units)
-            credit = jnp.where(full > 0, full / positive_or_one(redeemable), jnp.ones_like(full))
+            redeemable = standing[0][0] * row_sum(units * held[:, None] / credit)
+        mean = jnp.where(redeemable > 0, collateral / positive_or_one(redeemable), 1.0)
         return View(
             position=Position(
                 collateral=collateral,
                 debt=debt,
                 total_collateral=collateral,
                 total_debt=debt,
-                backing=standing[0][0] * weighted,
-                credit=credit,
-                fee_share=jnp.mean(fee_table(venue.incentive, units.shape[0])),
+                backing=backing,
+                called_backing=backing,
+                credit=credit[0] if credit.shape == (1, 1) else mean,
+                redeemable=redeemable,
             ),
-            margin=worth(held * prices.margin, units) / positive_or_one(full),
+            sale=standing[0][0] * full_matmul(prices.mid, units),
         )
 
 
@@ -115,27 +119,30 @@ class BestPair:
     ) -> View:
         """Return each account with its most profitable pair."""
         accounts, row = tranche.accounts, tranche.category
-        held = accounts.collateral.shape[0]
-        values = prices.held[:, None] * accounts.collateral * standing[0]
+        units = accounts.collateral * standing[0]
+        values = prices.held[:, None] * units
         debts = prices.owed[:, None] * accounts.debt * standing[1]
-        credit = 1.0 + bonus_table(venue.incentive, len(venue.categories), held)[row]
-        threshold = venue.collateral.liquidation_threshold[row]
+        total_debt = row_sum(debts)
+        weighted = venue.collateral.liquidation_threshold[row][:, None] * values
+        backing = row_sum(weighted)
+        credit = venue.incentive.credit(row, backing, total_debt)
         debt_pick = largest(debts)
         debt = row_sum(debt_pick * debts)
         sellable = (prices.capacity * prices.held)[:, None]
-        reachable = smaller(smaller(values, debt[None, :] * credit[:, None]), sellable)
-        pick = largest(reachable * ((credit - 1.0) / credit)[:, None])
+        reachable = smaller(smaller(values, debt[None, :] * credit), sellable)
+        pick = largest(reachable * (1.0 - 1.0 / credit))
         return View(
             position=Position(
                 collateral=row_sum(pick * values),
                 debt=debt,
                 total_collateral=row_sum(values),
-                total_debt=row_sum(debts),
-                backing=row_sum(threshold[:, None] * values),
-                credit=row_sum(pick * credit[:, None]),
-                fee_share=row_sum(pick * fee_table(venue.incentive, held)[:, None]),
+                total_debt=total_debt,
+                backing=backing,
+                called_backing=row_sum(pick * weighted),
+                credit=row_sum(pick * credit),
+                redeemable=row_sum(pick * values / credit),
             ),
-            margin=row_sum(pick * prices.margin[:, None]),
+            sale=row_sum(pick * units * prices.mid[:, None]),
             collateral_pick=pick,
             debt_pick=debt_pick,
         )
@@ -162,43 +169,56 @@ class Keeper:
         self,
         venue: Venue,
         category: int,
-        owed: Float[Array, " debt_asset"],
+        lag: Float[Array, ""],
         market: Market,
         seen: Float[Array, " asset"],
     ) -> Float[Array, " asset"]:
-        """Return what a sale of each collateral may cost, as a fraction of its mid; 0 for others.
+        """Return the most a sale of each collateral may cost, as a fraction of its mid.
 
-        A unit of debt repaid, at the seen price, brings `1 + bonus (1 - fee share)` of collateral
-        at its seen price. Both are worth their mid; the debt that lags most decides. Negative where
-        a call loses money before anything is sold.
+        A unit of debt repaid, at the seen price, brings `credit` of collateral at its seen price,
+        less the fee. Negative where a call loses money before anything is sold; 0 for assets that
+        back nothing here.
 
         Args:
             venue: the venue.
             category: risk category of the accounts called.
-            owed: `(debt_asset,)` units the accounts owe; only assets that are owed count.
+            lag: largest ratio of mid to seen price among the assets owed.
             market: the market now.
             seen: `(asset,)` prices as the venue sees them.
         """
-        accounts, mid = venue.accounts, market.mid
-        held, count = accounts.collateral_assets, mid.shape[0]
-        bonus = bonus_table(venue.incentive, len(venue.categories), len(held))[category]
-        net = 1.0 + bonus * (1.0 - fee_table(venue.incentive, len(held)))
-        lag = select(mid / seen, accounts.debt_assets)
-        dearest = jnp.max(jnp.where(owed > 0, lag, jnp.zeros_like(lag)))
-        cost = select(seen / mid, held) * dearest * (1.0 + self.minimum_return)
-        return spread(1.0 - cost / net, held, count)
+        held, mid = venue.accounts.collateral_assets, market.mid
+        credit = venue.incentive.largest_credit(len(venue.categories), len(held))[category]
+        net = credit - venue.incentive.fee(credit, 1.0 - 1.0 / credit)
+        cost = select(seen / mid, held) * lag * (1.0 + self.minimum_return)
+        return spread(1.0 - cost / net, held, mid.shape[0])
 
     def pays(
         self,
+        venue: Venue,
         view: View,
-        seized: Float[Array, " account"],
+        prices: Prices,
+        share: Float[Array, " account"],
+        repaid: Float[Array, " account"],
+        refund: Float[Array, " account"] | None,
         width: Float[Array, ""] | None,
     ) -> Float[Array, " account"] | None:
-        """Return 1 where the margin left in the market covers the cost of the call, else 0.
+        """Return 1 where a call brings more than it costs, before slippage, else 0.
 
         `None` for free calls; smooth with a width.
+
+        Args:
+            venue: the venue.
+            view: the accounts.
+            prices: prices the calls work with.
+            share: part of the called collateral that is seized.
+            repaid: debt value repaid.
+            refund: value returned to the borrower; `None` where there is none.
+            width: of the smooth twin.
         """
         if self.cost is None:
             return None
-        profit = seized * view.margin - self.cost
-        return gate(profit, view.position.total_debt, width)
+        position = view.position
+        fee = venue.incentive.mean_fee(share * position.collateral, repaid)
+        outlay = repaid if refund is None else repaid + refund
+        profit = share * view.sale - fee - outlay * (prices.lag * (1.0 + self.minimum_return))
+        return gate(profit - self.cost, position.total_debt, width)

@@ -99,13 +99,14 @@ class Outcome:
 
     @property
     def borrower_loss(self) -> Float[Array, "*scenario venue"]:
-        """Collateral seized beyond debt repaid: the cost of liquidation."""
-        return self.liquidated - self.repaid
+        """Collateral seized beyond debt repaid and refunds: the cost of liquidation."""
+        return self.liquidated - self.repaid - self._flow(Flow.REFUND)
 
     @property
     def keeper_profit(self) -> Float[Array, "*scenario venue"]:
-        """Proceeds less repayments and costs."""
-        return self._flow(Flow.PROCEEDS) - self.repaid - self._flow(Flow.KEEPER_COST)
+        """Proceeds less repayments, refunds and costs."""
+        paid = self.repaid + self._flow(Flow.REFUND) + self._flow(Flow.KEEPER_COST)
+        return self._flow(Flow.PROCEEDS) - paid
 
     @property
     def protocol_fee(self) -> Float[Array, "*scenario venue"]:

@@ -69,6 +69,7 @@ class Flow(IntEnum):
     INTEREST = 6  # interest accrued by borrowers
     RESERVE_INTEREST = 7  # of which the protocol's share
     RESIDUAL = 8  # bad debt that no fund covered
+    REFUND = 9  # what keepers returned to borrowers beyond the debt they repaid
 
 
 @pytree

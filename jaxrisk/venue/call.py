@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrisk.numerics.gate import gate, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
-from jaxrisk.venue.close import CloseRule
+from jaxrisk.venue.close import Allowance
 from jaxrisk.venue.position import Position
 
 
@@ -46,7 +46,7 @@ class Call:
 
 
 def repay_call(
-    close: CloseRule,
+    close: Allowance,
     position: Position,
     repay: Float[Array, " account"],
     *,
@@ -63,13 +63,8 @@ def repay_call(
     offered = smaller(repay, close.allowance(position, width))
     wanted = _seized_for(position, offered)
     short = wanted > position.collateral
-    # Times the reciprocal: with one bonus for all accounts it is a number, not a division each.
-    inverse = 1.0 / position.credit
-    affordable = ceil_to(
-        floor_to(position.collateral, position.debt_unit) * inverse, position.debt_unit
-    )
     seized = jnp.where(short, position.collateral, wanted)
-    repaid = jnp.where(short, affordable, offered)
+    repaid = jnp.where(short, position.affordable, offered)
     weight = gate(position.total_debt - position.backing, position.total_debt, width)
     refused = close.refuses(position, repaid, seized)
     if refused is not None:
@@ -103,7 +98,7 @@ def exact_call(
     return _call(position, repaid, seized, weight), refusal
 
 
-def call_refusal(close: CloseRule, position: Position, call: Call) -> Int[Array, " account"]:
+def call_refusal(close: Allowance, position: Position, call: Call) -> Int[Array, " account"]:
     """Return why `repay_call` was refused, as `Refusal` numbers."""
     refused = close.refuses(position, call.repaid, call.seized)
     dust = jnp.zeros(call.repaid.shape, bool) if refused is None else refused
@@ -119,10 +114,11 @@ def _seized_for(position: Position, repaid: Array) -> Array:
 def _call(position: Position, repaid: Array, seized: Array, weight: Array) -> Call:
     unit = position.collateral_unit
     bonus = seized - floor_to(seized / position.credit, unit)
+    share = position.fee_share
     return Call(
         repaid=repaid,
         seized=seized,
-        fee=floor_to(position.fee_share * bonus, unit),
+        fee=jnp.zeros_like(bonus) if share is None else floor_to(share * bonus, unit),
         exhausts=seized >= position.total_collateral,
         weight=weight,
     )

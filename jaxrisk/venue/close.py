@@ -1,12 +1,34 @@
 """How much of an account may be closed in one call, and which calls are refused."""
 
+from typing import ClassVar, Protocol
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxrisk.numerics.gate import gate, smaller
+from jaxrisk.numerics.gate import gate, positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.position import Position
+
+
+class CloseRule(Protocol):
+    """What every kind of close answers."""
+
+    whole: ClassVar[bool]
+    """Whether a call takes the whole account and returns to the borrower what is left over."""
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the largest repayment that is not refused, numeraire; 0 where there is none.
+
+        Whether the collateral pays for it is not its concern.
+
+        Args:
+            position: accounts under call; those that may not be called count too.
+            width: of the smooth twin of the rule; `None` for the exact one.
+        """
+        ...
 
 
 @pytree
@@ -34,6 +56,13 @@ class FractionClose:
     full_below_health: Float[Array, ""]
     small_position: Float[Array, ""] | None
     minimum_leftover: Float[Array, ""] | None
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the allowance, lowered where needed so that a call leaves no dust."""
+        return self.without_dust(position, self.allowance(position, width))
 
     def allowance(
         self, position: Position, width: Float[Array, ""] | None
@@ -79,12 +108,13 @@ class FractionClose:
         """
         if self.minimum_leftover is None:
             return repay
-        whole = (repay >= position.debt) | (repay * position.credit >= position.collateral)
+        affordable = position.affordable
+        whole = (repay >= position.debt) | (repay >= affordable)
         # A little below the exact limit: what is left is computed again as a difference.
         less = 1.0 - 8.0 * jnp.finfo(repay.dtype).eps
         debt_limit = less * position.debt - self.minimum_leftover
         collateral_limit = less * position.collateral - self.minimum_leftover
-        collateral_limit = collateral_limit / position.credit
+        collateral_limit = collateral_limit * (affordable / positive_or_one(position.collateral))
         limit = smaller(debt_limit, collateral_limit)
         limit = jnp.where(limit > 0, limit, jnp.zeros_like(limit))
         return jnp.where(whole, repay, smaller(repay, limit))
@@ -97,6 +127,15 @@ class FullClose:
     Source: Morpho Blue `liquidate` (no close factor, no dust rule). The contract refuses to be
     asked for more than the position holds (`exact_call`); keepers here never ask for more.
     """
+
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return all of the called debt."""
+        del width
+        return position.debt
 
     def allowance(
         self, position: Position, width: Float[Array, ""] | None
@@ -114,12 +153,21 @@ class FullClose:
         """Return `None`: no call leaves dust."""
         del position, repaid, seized
 
-    def without_dust(
-        self, position: Position, repay: Float[Array, " account"]
+
+class Allowance(Protocol):
+    """A close rule that lowers an offer to what it allows, and may refuse what that leaves."""
+
+    def allowance(
+        self, position: Position, width: Float[Array, ""] | None
     ) -> Float[Array, " account"]:
-        """Return the request unchanged."""
-        del position
-        return repay
+        """Return the largest debt value one call may repay."""
+        ...
 
-
-CloseRule = FractionClose | FullClose
+    def refuses(
+        self,
+        position: Position,
+        repaid: Float[Array, " account"],
+        seized: Float[Array, " account"],
+    ) -> Bool[Array, " account"] | None:
+        """Return whether a call is refused for what it would leave; `None` if never."""
+        ...

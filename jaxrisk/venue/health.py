@@ -7,7 +7,6 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.account import Accounts, per_account
-from jaxrisk.venue.incentive import bonus_table
 from jaxrisk.venue.venue import Venue
 
 
@@ -85,7 +84,7 @@ def toxic(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account
     """
     accounts = venue.accounts
     values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
-    bonus = bonus_table(venue.incentive, len(venue.categories), values.shape[0])
-    redeemable = jnp.sum(values / (1.0 + per_account(bonus, accounts.category)), axis=0)
+    credit = venue.incentive.largest_credit(len(venue.categories), values.shape[0])
+    redeemable = jnp.sum(values / per_account(credit, accounts.category), axis=0)
     owed = jnp.sum(accounts.debt * select(price, accounts.debt_assets)[:, None], axis=0)
     return (owed > redeemable).astype(price.dtype)

@@ -1,9 +1,66 @@
-"""At what price the borrower is closed, and the protocol's share of it."""
+"""At what price the borrower is closed, and the protocol's share of it.
+
+An incentive answers three questions: how much collateral value a unit of debt value takes
+(`credit`), the most it can ever take (`largest_credit`), and what the protocol keeps of what is
+seized (`fee`).
+"""
+
+import dataclasses
+from typing import Protocol, Self
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
+
+Accounts = Float[Array, " account"]
+
+
+class Incentive(Protocol):
+    """What every kind of incentive answers."""
+
+    def credit(
+        self, category: int, backing: Accounts, debt: Accounts
+    ) -> Float[Array, "#collateral_asset #account"]:
+        """Return collateral value handed over per unit of debt value repaid (1 + bonus).
+
+        Args:
+            category: risk category of the accounts.
+            backing: `(account,)` weighted collateral value.
+            debt: `(account,)` debt value.
+        """
+        ...
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return the most a unit of debt value can take, at any health.
+
+        Args:
+            categories: number of risk categories.
+            held: number of collateral assets.
+        """
+        ...
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return the part of `seized` that the protocol keeps, in its units.
+
+        Args:
+            seized: `(collateral_asset,)` amounts taken.
+            bonus_share: part of the value taken that exceeds the debt repaid.
+        """
+        ...
+
+    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
+        """Return the value the protocol keeps of calls, with the mean share over assets."""
+        ...
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its bonus times `factor`, for sensitivities."""
+        ...
 
 
 @pytree
@@ -18,6 +75,31 @@ class UniformBonus:
     bonus: Float[Array, ""]
     fee_share: Float[Array, ""]
 
+    def credit(self, category: int, backing: Accounts, debt: Accounts) -> Float[Array, "1 1"]:
+        """Return 1 + bonus."""
+        del category, backing, debt
+        return 1.0 + self.bonus[None, None]
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return 1 + bonus."""
+        return jnp.broadcast_to(1.0 + self.bonus[None, None], (categories, held))
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return the protocol's share of the bonus."""
+        return seized * (bonus_share * self.fee_share)
+
+    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
+        """Return the protocol's share of the bonus."""
+        return self.fee_share * (seized - repaid)
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its bonus times `factor`."""
+        return dataclasses.replace(self, bonus=self.bonus * factor)
+
 
 @pytree
 class AssetBonus:
@@ -31,20 +113,39 @@ class AssetBonus:
     bonus: Float[Array, "category collateral_asset"]
     fee_share: Float[Array, " collateral_asset"]
 
+    def credit(
+        self, category: int, backing: Accounts, debt: Accounts
+    ) -> Float[Array, "collateral_asset 1"]:
+        """Return 1 + bonus of each asset in the category."""
+        del backing, debt
+        return 1.0 + self.bonus[category][:, None]
 
-Incentive = UniformBonus | AssetBonus
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return 1 + bonus."""
+        del categories, held
+        return 1.0 + self.bonus
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return each asset's share of the bonus."""
+        return seized * bonus_share * self.fee_share
+
+    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
+        """Return the mean share of the bonus."""
+        return jnp.mean(self.fee_share) * (seized - repaid)
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its bonuses times `factor`."""
+        return dataclasses.replace(self, bonus=self.bonus * factor)
 
 
-def bonus_table(incentive: Incentive, categories: int, held: int) -> Array:
-    """Return the bonus as `(category, collateral_asset)`, whatever the kind."""
-    if isinstance(incentive, UniformBonus):
-        return jnp.broadcast_to(incentive.bonus[None, None], (categories, held))
-    return incentive.bonus
-
-
-def fee_table(incentive: Incentive, held: int) -> Array:
-    """Return the protocol's share of the bonus as `(collateral_asset,)`."""
-    return jnp.broadcast_to(incentive.fee_share, (held,))
+def bonus_share(taken: Float[Array, "..."], given: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the part of the value taken that exceeds the value given, 0 where there is none."""
+    excess = jnp.where(taken > given, taken - given, jnp.zeros_like(taken))
+    return excess / positive_or_one(taken)
 
 
 def incentive_factor(
@@ -55,4 +156,4 @@ def incentive_factor(
     Source: Morpho Blue `liquidationIncentiveFactor` (cursor 0.3, maximum 1.15).
     """
     factor = 1.0 / (1.0 - cursor * (1.0 - loan_to_value))
-    return jnp.where(factor < maximum, factor, jnp.full_like(factor, maximum))
+    return smaller(factor, jnp.full_like(factor, maximum))

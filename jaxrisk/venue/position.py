@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float
 
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.rounding import ceil_to, floor_to
 
 
 @pytree
@@ -18,8 +19,11 @@ class Position:
         total_collateral: value of all collateral of the account.
         total_debt: value of all debt of the account.
         backing: threshold-weighted value of all collateral.
+        called_backing: part of `backing` that the called collateral gives; `None` for all of it.
         credit: collateral value handed over per unit of debt value repaid (1 + bonus).
-        fee_share: protocol's share of the bonus.
+        fee_share: protocol's share of the bonus; `None` for no fee.
+        redeemable: debt value that all of the called collateral pays for, `collateral / credit`,
+            where it is known without the division; `None` to divide.
         collateral_unit: value of the smallest unit of the collateral; `None` for real amounts.
         debt_unit: value of the smallest unit of the debt; `None` for real amounts.
     """
@@ -30,6 +34,15 @@ class Position:
     total_debt: Float[Array, " account"]
     backing: Float[Array, " account"]
     credit: Float[Array, "*account"]
-    fee_share: Float[Array, "*account"]
+    fee_share: Float[Array, "*account"] | None = None
+    redeemable: Float[Array, " account"] | None = None
+    called_backing: Float[Array, " account"] | None = None
     collateral_unit: Float[Array, " account"] | None = None
     debt_unit: Float[Array, " account"] | None = None
+
+    @property
+    def affordable(self) -> Float[Array, " account"]:
+        """Debt value that all of the called collateral pays for, in whole units of the debt."""
+        if self.redeemable is not None:
+            return self.redeemable
+        return ceil_to(floor_to(self.collateral, self.debt_unit) / self.credit, self.debt_unit)
