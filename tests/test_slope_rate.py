@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrisk.venue.interest import KinkedRate
-from jaxrisk.venue.slope_rate import SlopeRate, TwoSlopeRates, per_period
+from jaxrisk.venue.slope_rate import SharedSlopeRate, SlopeRate, TwoSlopeRates, per_period
 from tests.helpers import assert_close
 
 
@@ -71,6 +71,16 @@ def test_two_curves_are_independent():
     use = jnp.array([0.9])
     assert_close(rates.borrow_rate(use), [0.068], rtol=1e-14, atol=0.0)
     assert_close(rates.supply_rate(use), [0.066], rtol=1e-14, atol=0.0)
+
+
+@given(use=st.floats(0.0, 1.0), factor=st.floats(0.0, 1.0))
+def test_suppliers_share_what_borrowers_pay(use, factor):
+    """What borrowers pay on the debt is what suppliers and reserves earn on the supply."""
+    rates = SharedSlopeRate(borrow=curve(), reserve_factor=jnp.array([factor]))
+    paid = use * at(curve(), use)[0]
+    earned = float(rates.supply_rate(jnp.array([use]))[0])
+    assert_close(earned + factor * paid, paid, rtol=1e-12, atol=1e-18)
+    assert_close(rates.borrow_rate(jnp.array([use])), at(curve(), use), rtol=0.0, atol=0.0)
 
 
 def test_contract_units_round_down():

@@ -69,6 +69,33 @@ class TwoSlopeRates:
         return self.supply.borrow_rate(utilisation)
 
 
+@pytree
+class SharedSlopeRate:
+    """Borrowers pay one curve; suppliers share what they pay, less the reserves' part.
+
+    `supply = borrow (1 - reserve_factor) utilisation`.
+
+    Source: Compound v2, BaseJumpRateModelV2 `getSupplyRate`.
+
+    Attributes:
+        borrow: curve of the rate that borrowers pay.
+        reserve_factor: `(debt_asset,)` share of interest kept by the protocol.
+    """
+
+    borrow: SlopeRate
+    reserve_factor: Float[Array, " debt_asset"]
+
+    def borrow_rate(self, utilisation: Float[Array, " debt_asset"]) -> Float[Array, " debt_asset"]:
+        """Return the borrow rate, per unit of time of the coefficients."""
+        return self.borrow.borrow_rate(utilisation)
+
+    def supply_rate(self, utilisation: Float[Array, " debt_asset"]) -> Float[Array, " debt_asset"]:
+        """Return the supply rate, per unit of time of the coefficients."""
+        unit = self.borrow.rate_unit
+        passed_on = floor_to(self.borrow_rate(utilisation) * (1.0 - self.reserve_factor), unit)
+        return floor_to(passed_on * utilisation, unit)
+
+
 def per_period(
     rate: Float[Array, "..."],
     periods: Float[Array, "..."],
