@@ -8,13 +8,14 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, comet, compound_v2, morpho_blue
+from tests.conformance import aave_v3, comet, compound_v2, euler_v2, morpho_blue
 from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
     comet,
     compound_v2,
+    euler_v2,
     morpho_blue,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
