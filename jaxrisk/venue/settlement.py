@@ -24,6 +24,8 @@ class Reason(IntEnum):
     NOT_FOR_SALE = 7
     EXCEEDS_INVENTORY = 8
     COOLING_OFF = 9
+    WHOLE_REQUIRED = 10
+    NO_COLLATERAL = 11
 
 
 @pytree
