@@ -82,8 +82,9 @@ VALUES = st.lists(st.floats(10.0, 1e5), min_size=ACCOUNTS, max_size=ACCOUNTS)
 
 
 @given(
-    collateral=VALUES, debt=VALUES, share=st.floats(0.0, 1.2), close_factor=st.floats(0.05, 0.9),
-    credit=st.floats(1.0, 1.2), fee=st.floats(0.0, 0.1), weight=st.floats(0.3, 0.9),
+    collateral=VALUES, debt=VALUES, share=st.one_of(st.just(0.0), st.floats(1e-6, 1.2)),
+    close_factor=st.floats(0.05, 0.9), credit=st.floats(1.0, 1.2), fee=st.floats(0.0, 0.1),
+    weight=st.floats(0.3, 0.9),
 )  # fmt: skip
 def test_random_accounts_are_those_of_the_reference(
     collateral, debt, share, close_factor, credit, fee, weight
