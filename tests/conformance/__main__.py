@@ -8,12 +8,16 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, morpho_blue
+from tests.conformance import aave_v3, comet, compound_v2, euler_v2, morpho_blue, silo_v2
 from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
+    comet,
+    compound_v2,
+    euler_v2,
     morpho_blue,
+    silo_v2,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
     name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()
