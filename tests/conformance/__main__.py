@@ -8,12 +8,21 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, morpho_blue
+from tests.conformance import (
+    aave_v3,
+    metamorpho,
+    morpho_blue,
+    morpho_irm,
+    morpho_pre_liquidation,
+)
 from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
+    metamorpho,
     morpho_blue,
+    morpho_irm,
+    morpho_pre_liquidation,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
     name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()
