@@ -10,6 +10,7 @@ import jax
 
 from tests.conformance import (
     aave_v3,
+    gearbox_v3,
     metamorpho,
     morpho_blue,
     morpho_irm,
@@ -19,6 +20,7 @@ from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
+    gearbox_v3,
     metamorpho,
     morpho_blue,
     morpho_irm,
