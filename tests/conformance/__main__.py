@@ -10,6 +10,7 @@ import jax
 
 from tests.conformance import (
     aave_v3,
+    ajna,
     gearbox_v3,
     metamorpho,
     morpho_blue,
@@ -20,6 +21,7 @@ from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
+    ajna,
     gearbox_v3,
     metamorpho,
     morpho_blue,
