@@ -11,6 +11,7 @@ import jax
 from tests.conformance import (
     aave_v3,
     ajna,
+    fluid,
     gearbox_v3,
     metamorpho,
     morpho_blue,
@@ -22,6 +23,7 @@ from tests.conformance.comparison import Replay
 MODULES = (
     aave_v3,
     ajna,
+    fluid,
     gearbox_v3,
     metamorpho,
     morpho_blue,

@@ -56,7 +56,7 @@ def pre_liquidation(header: dict, cases: list[dict]) -> Replay:
         "refusal",
         indices,
         [EarlyRefusal(int(r)).name for r in call.refusal],
-        [r.name for r in recorded],
+        recorded,
     )
     done = np.flatnonzero([not c["reverted"] for c in cases])
     expected = lambda name: np.array([float(cases[i][name]) for i in done])
@@ -77,10 +77,11 @@ def pre_liquidation(header: dict, cases: list[dict]) -> Replay:
     return replay
 
 
-def _refusal(case: dict) -> EarlyRefusal:
+def _refusal(case: dict) -> str:
     if not case["reverted"]:
-        return EarlyRefusal.NONE
-    return REVERTS[case["branch"].removeprefix("revert:")]
+        return EarlyRefusal.NONE.name
+    reason = case["branch"].removeprefix("revert:")
+    return REVERTS[reason].name if reason in REVERTS else reason
 
 
 ADAPTERS = {"morpho_pre_liquidation": pre_liquidation}
