@@ -64,8 +64,17 @@ def vault_liquidation(header: dict, cases: list[dict]) -> Replay:
     done = np.flatnonzero([not c["reverted"] for c in cases])
     price = np.array([float(c["price"]) / PRICE for c in cases])
     credit = (1.0 + np.array([float(c["liquidationPenalty"]) / BPS for c in cases])) / price
-    _compare_totals(replay, cases, call, credit, done)
-    _compare_positions(replay, cases, call, credit, done)
+    # The contract goes down tick by tick and rounds what is to be repaid at each, before it divides
+    # by 1 - c r: one raw unit a position drawn down, and as much again of what is seized for it or
+    # taken over with its collateral.
+    # The same division is applied to what the shown amounts leave open of a position's ratio.
+    steps = 1.0 + np.sum(np.asarray(call.account_repaid) > 0, axis=1)
+    taken_over = np.sum(np.asarray(call.absorbed), axis=1)
+    blur = np.array([b[2] for b in books])
+    debt_slack = 2.0 + (steps + blur) / (1.0 - credit * np.asarray(call.level))
+    collateral_slack = steps + taken_over + credit * debt_slack
+    _compare_totals(replay, cases, call, done, debt_slack, collateral_slack)
+    _compare_positions(replay, cases, call, done, debt_slack, collateral_slack)
     return replay
 
 
@@ -76,81 +85,89 @@ def _refusal(case: dict) -> str:
     return REVERTS[reason].name if reason in REVERTS else reason
 
 
-def _accounts(case: dict, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return debt and collateral of the positions as the vault's ticks hold them."""
-    debt, collateral = np.zeros(width), np.zeros(width)
-    positions = case["positions"]
-    for k, p in enumerate(positions):
-        debt[k] = float(int(p["borrow"]) + int(p["dustBorrow"])) / (
-            SHOWN if p["isLiquidated"] else 1.0
-        )
-        if p["tick"] is not None:
-            collateral[k] = debt[k] / _ratio(p, positions)
-    return debt, collateral
+def _accounts(case: dict, width: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return debt and collateral as the vault's ticks hold them, and the debt left open by it."""
+    debt, collateral, blur = np.zeros(width), np.zeros(width), 0.0
+    for k, p in enumerate(case["positions"]):
+        if p["tick"] is None:
+            continue
+        debt[k] = float(int(p["borrow"]) + int(p["dustBorrow"]))
+        if p["isLiquidated"]:
+            debt[k] /= SHOWN
+        ratio, open_share = _ratio(p, case["positions"])
+        collateral[k] = debt[k] / ratio
+        blur += debt[k] * open_share
+    return debt, collateral, blur
 
 
-def _ratio(position: dict, positions: list[dict]) -> float:
-    """Return debt per collateral of a position: that of its tick, or within it once liquidated.
+def _ratio(position: dict, positions: list[dict]) -> tuple[float, float]:
+    """Return a position's debt per collateral and the share of it that is uncertain.
 
-    Liquidated positions of one tick share a ratio; their shown collateral, rounded down, bounds
-    it. A call that reaches its floor leaves them one part above the tick below.
+    It is that of its tick, or within it once liquidated. Liquidated positions of one tick share a
+    ratio; their shown collateral, rounded down, bounds it. A call that reaches its floor leaves
+    them one part above the tick below.
     """
     ticks = Ticks(spacing=jnp.asarray(SPACING), origin=jnp.asarray(1.0))
     tick = jnp.asarray(float(position["tick"]))
     if not position["isLiquidated"]:
-        return float(ticks.ratio(tick))
+        return float(ticks.ratio(tick)), 0.0
     lowest = float(ticks.ratio(tick - 1.0)) * (1.0 + SPACING / PARTIALS)
     same = [p for p in positions if p["isLiquidated"] and p["tick"] == position["tick"]]
     debt = sum(int(p["borrow"]) + int(p["dustBorrow"]) for p in same)
-    held = sum(int(p["supply"]) for p in same)
-    return float(np.clip(lowest, debt / (held + len(same)), (debt + len(same)) / max(held, 1)))
+    held = max(sum(int(p["supply"]) for p in same), 1)
+    low, high = debt / (held + len(same)), (debt + len(same)) / held
+    return float(np.clip(lowest, low, high)), (0.0 if low <= lowest <= high else high / low - 1.0)
 
 
 def _compare_totals(
-    replay: Replay, cases: list[dict], call: LevelCall, credit: np.ndarray, done: np.ndarray
+    replay: Replay,
+    cases: list[dict],
+    call: LevelCall,
+    done: np.ndarray,
+    debt_slack: np.ndarray,
+    collateral_slack: np.ndarray,
 ) -> None:
-    expected = lambda *keys: np.array([float(_dig(cases[i], keys)) for i in done])
-    pick = lambda values: np.asarray(values)[done]
-    # The contract goes down tick by tick and rounds what is to be repaid at each, before it divides
-    # by 1 - c r: one raw unit a position and division, and as much again of what is seized for it.
-    steps = np.array([len(cases[i]["positions"]) for i in done])
-    debt_slack = 2.0 + steps / (1.0 - credit[done] * pick(call.level))
+    recorded = lambda *keys: np.array([float(_dig(cases[i], keys)) for i in done])
+    repaid, seized = np.asarray(call.repaid), np.asarray(call.seized)
+    absorbed = np.asarray(call.book.absorbed_debt), np.asarray(call.book.absorbed_collateral)
+    before = lambda name: np.array([float(c[name]) for c in cases])
+    taken_over = np.sum(np.asarray(call.absorbed), axis=1)
     for what, actual, slack in (
-        ("actualDebt", call.repaid, debt_slack),
-        ("actualCol", call.seized, steps + credit[done] * debt_slack),
-        ("after.absorbedBorrow", call.book.absorbed_debt, 2.0),
-        ("after.absorbedSupply", call.book.absorbed_collateral, 2.0 + steps),
+        ("actualDebt", repaid, debt_slack),
+        ("actualCol", seized, collateral_slack),
+        ("after.totalBorrow", before("totalBorrow") - repaid, debt_slack),
+        ("after.totalSupply", before("totalSupply") - seized, collateral_slack),
+        ("after.absorbedBorrow", absorbed[0], np.full(len(cases), 2.0)),
+        ("after.absorbedSupply", absorbed[1], 2.0 + taken_over),
     ):
-        keys = tuple(what.split("."))
-        replay.compare(what, done, pick(actual), expected(*keys), raw_units=slack)
-    for what, moved in (("totalBorrow", call.repaid), ("totalSupply", call.seized)):
-        before = np.array([float(cases[i][what]) for i in done])
-        slack = debt_slack if what == "totalBorrow" else steps + credit[done] * debt_slack
-        replay.compare(
-            f"after.{what}", done, before - pick(moved), expected("after", what), raw_units=slack
-        )
+        expected = recorded(*what.split("."))
+        replay.compare(what, done, actual[done], expected, raw_units=slack[done])
 
 
 def _compare_positions(
-    replay: Replay, cases: list[dict], call: LevelCall, credit: np.ndarray, done: np.ndarray
+    replay: Replay,
+    cases: list[dict],
+    call: LevelCall,
+    done: np.ndarray,
+    debt_slack: np.ndarray,
+    collateral_slack: np.ndarray,
 ) -> None:
     """Compare what the resolver shows of every position after the call."""
     debt, collateral = np.asarray(call.book.debt), np.asarray(call.book.collateral)
-    touched, level = np.asarray(call.account_repaid) > 0, np.asarray(call.level)
+    touched = np.asarray(call.account_repaid) > 0
     indices, rows = [], []
     for i in done:
-        # As for the totals; and debts of liquidated positions are kept by a factor of 35 bits.
-        rounding = 2.0 + len(cases[i]["positions"]) / (1.0 - credit[i] * level[i])
-        for k, (p, after) in enumerate(
-            zip(cases[i]["positions"], cases[i]["after"]["positions"], strict=True)
-        ):
+        positions = zip(cases[i]["positions"], cases[i]["after"]["positions"], strict=True)
+        for k, (p, after) in enumerate(positions):
             shown = SHOWN if p["isLiquidated"] or touched[i, k] else 1.0
             borrow = max(shown * debt[i, k] - float(after["dustBorrow"]), 0.0)
             supply = shown * collateral[i, k]
             indices += [i, i]
-            rows.append((borrow, float(after["borrow"]), rounding + 2e-10 * debt[i, k]))
-            slack = rounding * (1.0 + credit[i]) + 2e-10 * collateral[i, k]
-            rows.append((supply, float(after["supply"]), slack))
+            # Debts of liquidated positions are kept by a factor of 35 bits.
+            rows += [
+                (borrow, float(after["borrow"]), debt_slack[i] + 2e-10 * debt[i, k]),
+                (supply, float(after["supply"]), collateral_slack[i] + 2e-10 * collateral[i, k]),
+            ]
     actual, expected, slack = np.array(rows).T
     replay.compare("after.positions", indices, actual, expected, raw_units=slack)
 
