@@ -8,15 +8,34 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, comet, compound_v2, euler_v2, morpho_blue, silo_v2
+from tests.conformance import (
+    aave_v3,
+    ajna,
+    comet,
+    compound_v2,
+    euler_v2,
+    fluid,
+    gearbox_v3,
+    metamorpho,
+    morpho_blue,
+    morpho_irm,
+    morpho_pre_liquidation,
+    silo_v2,
+)
 from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
+    ajna,
     comet,
     compound_v2,
     euler_v2,
+    fluid,
+    gearbox_v3,
+    metamorpho,
     morpho_blue,
+    morpho_irm,
+    morpho_pre_liquidation,
     silo_v2,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
