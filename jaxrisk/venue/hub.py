@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.rounding import ceil_to
 from jaxrisk.venue.interest import linear_growth
 from jaxrisk.venue.risk_premium import Premium
 
@@ -42,9 +43,13 @@ class Hub:
     supply_shares: Float[Array, " asset"]
     virtual: Float[Array, "*asset"]
 
-    def drawn(self) -> Float[Array, " asset"]:
-        """Return the debt without premium: what utilisation, and so the rate, is made of."""
-        return self.drawn_shares * self.index
+    def drawn(self, *, unit: Float[Array, ""] | None = None) -> Float[Array, " asset"]:
+        """Return the debt without premium: what utilisation, and so the rate, is made of.
+
+        Args:
+            unit: the debt is rounded up to multiples of it; `None` for real values.
+        """
+        return ceil_to(self.drawn_shares * self.index, unit)
 
     def supplied(self) -> Float[Array, " asset"]:
         """Return what supply shares are a claim on, the deficit included.

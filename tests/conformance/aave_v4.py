@@ -11,15 +11,14 @@ from jaxrisk.venue.health_bonus import HealthLinearBonus
 from jaxrisk.venue.hub import Hub, accrue, supply
 from jaxrisk.venue.interest import KinkedRate, utilisation
 from jaxrisk.venue.position import Position
+from jaxrisk.venue.presets.aave_v4 import BASIS_POINT, VIRTUAL_AMOUNT, close_rule
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.risk_premium import Premium, premium_at, risk_premium
 from jaxrisk.venue.target_close import TargetClose, TargetPosition, target_call
 from tests.conformance.comparison import Replay
 
-RAY, WAD, BPS = 1e27, 1e18, 1e-4
+RAY, WAD, BPS = 1e27, 1e18, BASIS_POINT
 VALUE = 1e26  # units of recorded values in a dollar
-VIRTUAL = 1e6  # virtual assets and shares of a hub asset, raw units
-MINIMUM_LEFTOVER = 1000.0
 SHORT = 1e-14
 YEAR = 365.0 * 86400.0
 REVERTS = {
@@ -33,10 +32,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
     del header
     replay = Replay(len(cases))
     book = _Book(cases)
-    rule = TargetClose(
-        target_health=book.setting("targetHealthFactor", WAD),
-        minimum_leftover=jnp.asarray(MINIMUM_LEFTOVER),
-    )
+    rule = close_rule(book.setting("targetHealthFactor", WAD))
     result = jax.jit(_liquidate)(rule, book.bonus(), book.arrays(), book.position())
     result = {name: np.asarray(value) for name, value in result.items()}
     everyone = np.arange(len(cases))
@@ -150,7 +146,7 @@ class _Book:
         unit = float(r["price"]) * 1e-8 / 10 ** r["decimals"]
         assets, shares = float(r["hubAddedAssets"]), float(r["hubAddedShares"])
         self.unit[a, i], self.index[a, i] = unit, float(r["drawnIndex"]) / RAY
-        self.share[a, i] = unit * (assets + VIRTUAL) / (shares + VIRTUAL)
+        self.share[a, i] = unit * (assets + VIRTUAL_AMOUNT) / (shares + VIRTUAL_AMOUNT)
         self.drawn[a, i] = float(r["drawnShares"]) * self.index[a, i] * unit
         self.premium[a, i] = float(r["premiumDebtRay"]) / RAY * unit
         self.deficit[a, i] = float(r["hubDeficitRay"]) / RAY * unit
@@ -326,7 +322,7 @@ def _reserves(replay: Replay, cases: list[dict], indices: np.ndarray) -> None:
         deficit=before("deficitRay", RAY),
         fees=before("realizedFees"),
         supply_shares=before("addedShares"),
-        virtual=jnp.full(len(indices), VIRTUAL),
+        virtual=jnp.full(len(indices), VIRTUAL_AMOUNT),
     )
     curve = KinkedRate(
         base=top("baseDrawnRate", 1e4),
@@ -340,7 +336,7 @@ def _reserves(replay: Replay, cases: list[dict], indices: np.ndarray) -> None:
     def run(hub: Hub, rate: jax.Array, years: jax.Array, amount: jax.Array) -> tuple:
         accrued = accrue(hub, rate, curve.reserve_factor, years)
         after, _ = supply(accrued, amount)
-        use = utilisation(after.drawn(), after.cash + after.swept)
+        use = utilisation(after.drawn(unit=jnp.asarray(1.0)), after.cash + after.swept)
         return accrued.supplied(), after, curve.borrow_rate(use)
 
     supplied, after, rate = run(hub, before("drawnRate", RAY), top("dt", YEAR), top("suppliedNow"))
