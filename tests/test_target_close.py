@@ -1,6 +1,7 @@
 """Calls that restore a target health: published figures, a scalar reference, dust, conservation."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,16 @@ FIGURES = [
 FIELDS = ("repaid", "premium_repaid", "seized", "fee", "bad_debt")
 
 
-def position(collateral, debt, *, premium=0.0, weight=0.8, credit=1.05, fee=0.1, **others):
+def position(
+    collateral: Any,
+    debt: Any,
+    *,
+    premium: Any = 0.0,
+    weight: Any = 0.8,
+    credit: Any = 1.05,
+    fee: Any = 0.1,
+    **others: Any,
+) -> TargetPosition:
     """Return positions; other collateral and debt of the account are given by value and weight."""
     array = lambda x: jnp.atleast_1d(jnp.asarray(x, float))
     held, owed = array(collateral), array(debt)

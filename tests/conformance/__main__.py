@@ -8,10 +8,11 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, aave_v4, morpho_blue
+from tests.conformance import aave_legacy, aave_v3, aave_v4, morpho_blue
 from tests.conformance.comparison import Replay
 
 MODULES = (
+    aave_legacy,
     aave_v3,
     aave_v4,
     morpho_blue,
