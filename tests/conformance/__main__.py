@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_legacy, aave_v3, aave_v4, morpho_blue
+from tests.conformance import aave_legacy, aave_v3, aave_v4, morpho_blue, umbrella
 from tests.conformance.comparison import Replay
 
 MODULES = (
@@ -16,6 +16,7 @@ MODULES = (
     aave_v3,
     aave_v4,
     morpho_blue,
+    umbrella,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
     name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()
