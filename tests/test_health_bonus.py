@@ -49,9 +49,9 @@ def test_recorded_bonuses_in_basis_points():
 
 
 @given(
-    health=st.lists(st.floats(0.0, 2.0), min_size=3, max_size=3),
-    maximum=st.floats(0.0, 0.2),
-    share=st.floats(0.0, 1.0),
+    health=st.lists(st.floats(1e-3, 2.0), min_size=3, max_size=3),
+    maximum=st.floats(1e-4, 0.2),
+    share=st.floats(1e-6, 1.0),
     floor=st.floats(0.0, 0.99),
 )
 def test_the_reference_and_that_it_falls_with_health(health, maximum, share, floor):

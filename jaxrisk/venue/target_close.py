@@ -131,7 +131,7 @@ def target_call(
         repaid=repaid,
         premium_repaid=kept(amounts.premium),
         seized=kept(amounts.seized),
-        fee=kept(floor_to(amounts.seized * bonus_share, position.collateral_share)),
+        fee=kept(ceil_to(amounts.seized * bonus_share, position.collateral_share)),
         refund=jnp.zeros_like(repaid),
         bad_debt=AtZeroCollateral().write_off(exhausts, pair.total_debt - repaid),
         exhausts=exhausts,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.call import Refusal
 from jaxrisk.venue.health_bonus import HealthLinearBonus
 from jaxrisk.venue.hub import Hub, accrue, supply
@@ -20,6 +21,7 @@ from tests.conformance.comparison import Replay
 RAY, WAD, BPS = 1e27, 1e18, BASIS_POINT
 VALUE = 1e26  # units of recorded values in a dollar
 SHORT = 1e-14
+EPS = float(np.finfo(np.float64).eps)
 YEAR = 365.0 * 86400.0
 REVERTS = {
     "HealthFactorNotBelowThreshold()": Refusal.HEALTHY,
@@ -84,6 +86,8 @@ def _liquidate(
     write_off = jax.vmap(AtZeroCollateral().write_off, in_axes=(None, 0))
     lost_drawn, lost_premium = write_off(call.exhausts, drawn), write_off(call.exhausts, premium)
     owed = jnp.sum(drawn + premium - lost_drawn - lost_premium, axis=0)
+    # A claim in shares is valued at the whole units it can be withdrawn as.
+    before, after = floor_to(book["collateral"], book["unit"]), floor_to(held, book["unit"])
     return {
         "refusal": call.refusal,
         "credit": credit,
@@ -93,15 +97,13 @@ def _liquidate(
         "fee": call.fee,
         "bad_debt": call.bad_debt,
         "health before": health,
-        "value before": jnp.sum(book["collateral"], axis=0),
+        "value before": jnp.sum(before, axis=0),
         "debt before": pair.total_debt,
-        "premium before": risk_premium(
-            book["collateral"], book["risk"], pair.total_debt, unit=basis_point
-        ),
-        "health after": jnp.sum(held * book["weight"], axis=0) / owed,
-        "value after": jnp.sum(held, axis=0),
+        "premium before": risk_premium(before, book["risk"], pair.total_debt, unit=basis_point),
+        "health after": jnp.sum(after * book["weight"], axis=0) / owed,
+        "value after": jnp.sum(after, axis=0),
         "debt after": owed,
-        "premium after": risk_premium(held, book["risk"], owed, unit=basis_point),
+        "premium after": risk_premium(after, book["risk"], owed, unit=basis_point),
         "suppliedShares": held,
         "drawnShares": drawn - lost_drawn,
         "premiumDebtRay": premium - lost_premium,
@@ -176,6 +178,7 @@ class _Book:
         called = self._pick(self.collateral_at)
         return {
             "collateral": jnp.asarray(np.where(called > 0, self.claim, self.collateral)),
+            "unit": jnp.asarray(self.unit),
             "weight": jnp.asarray(self.weight),
             "risk": jnp.asarray(self.risk),
             "drawn": jnp.asarray(self.drawn),
@@ -211,9 +214,10 @@ class _Book:
         )
 
     def rounding(self) -> np.ndarray:
-        """Return two raw units of everything the account holds or owes, in USD."""
+        """Return, in USD, two raw units of all that is held or owed, and float64's roundings."""
         held = (self.collateral > 0) | (self.drawn > 0)
-        return 2.0 * np.where(held, self.unit, 0.0).sum(0)
+        size = (self.collateral + self.drawn + self.premium).sum(0)
+        return 2.0 * np.where(held, self.unit, 0.0).sum(0) + 8.0 * EPS * size
 
 
 def _offer(asked: str, reserve: dict) -> float:
@@ -351,7 +355,7 @@ def _reserves(replay: Replay, cases: list[dict], indices: np.ndarray) -> None:
         replay.compare(what, indices, actual, recorded(what))
     # As in the rate strategy of the older version: utilisation next to the kink is a difference.
     steepest = np.asarray(curve.slope2 / (1.0 - curve.optimal_utilisation))
-    slack = 2.0 + 4.0 * np.finfo(np.float64).eps * steepest * RAY
+    slack = 2.0 + 4.0 * EPS * steepest * RAY
     replay.compare("drawnRate", indices, rate * RAY, recorded("drawnRate"), raw_units=slack)
 
 
@@ -371,7 +375,7 @@ def _users(replay: Replay, cases: list[dict], indices: np.ndarray) -> None:
     replay.compare("premiumShares", indices, now.shares, field("premiumShares"))
     # Premium debt is recorded as a small difference of two large numbers, in whole units of which
     # float64 keeps 53 bits.
-    slack = 2.0 + 4.0 * np.finfo(np.float64).eps * np.asarray(stored.shares * index)
+    slack = 2.0 + 4.0 * EPS * np.asarray(stored.shares * index)
     replay.compare("premiumDebt", indices, owed, field("premiumDebt"), raw_units=slack)
     replay.compare("premiumDebtRay", indices, owed, field("premiumDebtRay", RAY), raw_units=slack)
 
