@@ -15,7 +15,7 @@ from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v4 import BASIS_POINT, VIRTUAL_AMOUNT, close_rule
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.risk_premium import Premium, premium_at, risk_premium
-from jaxrisk.venue.target_close import TargetClose, TargetPosition, target_call
+from jaxrisk.venue.target_health import TargetHealthClose, TargetPosition, target_call
 from tests.conformance.comparison import Replay
 
 RAY, WAD, BPS = 1e27, 1e18, BASIS_POINT
@@ -71,7 +71,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
 
 
 def _liquidate(
-    rule: TargetClose, bonus: HealthLinearBonus, book: dict, position: TargetPosition
+    rule: TargetHealthClose, bonus: HealthLinearBonus, book: dict, position: TargetPosition
 ) -> dict:
     """Return account data before the call, the call, and what it leaves, by name."""
     basis_point = jnp.asarray(BPS)

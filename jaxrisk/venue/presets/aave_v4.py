@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxrisk.venue.target_close import TargetClose
+from jaxrisk.venue.target_health import TargetHealthClose
 
 BASIS_POINT = 1e-4
 """Bonuses are rounded down and risk premiums up to whole basis points."""
@@ -26,14 +26,14 @@ VIRTUAL_AMOUNT = 1e6
 
 def close_rule(
     target_health: Float[Array, "*account"], dtype: np.dtype | type | None = None
-) -> TargetClose:
+) -> TargetHealthClose:
     """Return the target and dust rule of a spoke.
 
     Args:
         target_health: health factor that calls restore, a setting of the spoke.
         dtype: of the constants; that of new arrays where not given.
     """
-    return TargetClose(
+    return TargetHealthClose(
         target_health=target_health,
         minimum_leftover=jnp.asarray(MINIMUM_LEFTOVER, dtype or float),
     )

@@ -17,7 +17,7 @@ from jaxrisk.venue.recognition import AtZeroCollateral
 
 
 @pytree
-class TargetClose:
+class TargetHealthClose:
     """Coefficients of the rule; one for all accounts or one an account.
 
     Attributes:
@@ -85,7 +85,7 @@ class _Amounts:
     seized: Float[Array, " account"]
 
 
-def debt_to_target(close: TargetClose, position: TargetPosition) -> Float[Array, " account"]:
+def debt_to_target(close: TargetHealthClose, position: TargetPosition) -> Float[Array, " account"]:
     """Return the debt value whose repayment restores the target, `(account,)`.
 
     Repaying x takes x c of a collateral with weight k, so health becomes
@@ -102,7 +102,7 @@ def debt_to_target(close: TargetClose, position: TargetPosition) -> Float[Array,
 
 
 def target_call(
-    close: TargetClose, position: TargetPosition, repay: Float[Array, " account"]
+    close: TargetHealthClose, position: TargetPosition, repay: Float[Array, " account"]
 ) -> TargetCall:
     """Return the call of a liquidator who offers to repay up to `repay`.
 
@@ -139,7 +139,7 @@ def target_call(
     )
 
 
-def _restoring(close: TargetClose, position: TargetPosition, repay: Array) -> _Amounts:
+def _restoring(close: TargetHealthClose, position: TargetPosition, repay: Array) -> _Amounts:
     """Return the amounts that restore the target, or all the debt where dust would be left."""
     pair, premium = position.pair, position.premium
     drawn = pair.debt - premium
@@ -160,7 +160,7 @@ def _restoring(close: TargetClose, position: TargetPosition, repay: Array) -> _A
 
 
 def _without_collateral_dust(
-    close: TargetClose, position: TargetPosition, amounts: _Amounts
+    close: TargetHealthClose, position: TargetPosition, amounts: _Amounts
 ) -> _Amounts:
     """Return the amounts, or those that take all collateral where too much or too little is."""
     pair, premium = position.pair, position.premium

@@ -14,7 +14,7 @@ from jaxrisk.venue.call import Refusal
 from jaxrisk.venue.health_bonus import HealthLinearBonus
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v4 import close_rule
-from jaxrisk.venue.target_close import TargetPosition, debt_to_target, target_call
+from jaxrisk.venue.target_health import TargetPosition, debt_to_target, target_call
 from tests.helpers import assert_close
 
 # One collateral of 10,000 USD with collateral factor 0.8, debt = LTV x 10,000, target 1.1, maximum
