@@ -9,7 +9,9 @@ from pathlib import Path
 import jax
 
 from tests.conformance import (
+    aave_legacy,
     aave_v3,
+    aave_v4,
     ajna,
     comet,
     compound_v2,
@@ -21,11 +23,14 @@ from tests.conformance import (
     morpho_irm,
     morpho_pre_liquidation,
     silo_v2,
+    umbrella,
 )
 from tests.conformance.comparison import Replay
 
 MODULES = (
+    aave_legacy,
     aave_v3,
+    aave_v4,
     ajna,
     comet,
     compound_v2,
@@ -37,6 +42,7 @@ MODULES = (
     morpho_irm,
     morpho_pre_liquidation,
     silo_v2,
+    umbrella,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
     name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()

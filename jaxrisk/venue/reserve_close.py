@@ -1,0 +1,60 @@
+"""A close factor on the called debt alone, whatever else the account owes."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxrisk.numerics.gate import gate
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.rounding import floor_to
+from jaxrisk.venue.position import Position
+
+
+@pytree
+class ReserveFractionClose:
+    """A fraction of the called debt, or all of it when health is weak; nothing guards from dust.
+
+    A call repays at most `fraction` of the debt in the called asset, and all of it where health is
+    at most `full_below_health`. Small positions have no rule of their own, and a call may leave
+    any remainder on either side.
+
+    Source: Aave v3.0 to v3.2 LiquidationLogic `_calculateDebt` (close factor rounded half up).
+
+    Attributes:
+        fraction: close factor in (0, 1].
+        full_below_health: health factor at or below which all of the called debt may be closed.
+    """
+
+    fraction: Float[Array, ""]
+    full_below_health: Float[Array, ""]
+
+    def allowance(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the largest debt value one call may repay, `(account,)`."""
+        part = self.fraction * position.debt
+        if position.debt_unit is not None:
+            part = floor_to(part + 0.5 * position.debt_unit, position.debt_unit)
+        strong = gate(
+            position.backing - self.full_below_health * position.total_debt,
+            position.total_debt,
+            width,
+        )
+        if width is None:
+            return jnp.where(strong > 0, part, position.debt)
+        return position.debt + strong * (part - position.debt)
+
+    def refuses(
+        self,
+        position: Position,
+        repaid: Float[Array, " account"],
+        seized: Float[Array, " account"],
+    ) -> None:
+        """Return `None`: no call is refused for what it leaves."""
+        del position, repaid, seized
+
+    def without_dust(
+        self, position: Position, repay: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return the request unchanged."""
+        del position
+        return repay
