@@ -386,6 +386,7 @@ def _booked(
         venue.book("fee", fees[c] * mids[a])
     for d, a in enumerate(venue.owed_assets):
         venue.book("repaid", moved.repaid[d] * mids[a])
+        venue.book("keeper_paid", moved.repaid[d] * mids[a])
         venue.book("bad_debt", moved.written_off[d] * mids[a])
         venue.unsettled_value += moved.written_off[d] * mids[a]
     venue.cash += moved.repaid

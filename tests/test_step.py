@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxrisk.system import cascade, step
+from jaxrisk.system import keeper_calls, step
 from jaxrisk.system.system import Flow, State, System
 from jaxrisk.venue.venue import Pool, changed_pool, imbalance
 from jaxrisk.venue.waterfall import Residual
@@ -75,7 +75,7 @@ def test_a_flow_booked_on_one_side_only_is_caught(monkeypatch):
         return changed_pool(**{row: rows[row] for row in rows if row != "cash"})
 
     monkeypatch.setattr(step, "changed_pool", forgetful)
-    monkeypatch.setattr(cascade, "changed_pool", forgetful)
+    monkeypatch.setattr(keeper_calls, "changed_pool", forgetful)
     system = systems.random_system(1)
     played = systems.played_verb_by_verb(system, afresh=True)
     with pytest.raises(AssertionError, match=r"^round 1: venue 0 is out"):
@@ -83,7 +83,7 @@ def test_a_flow_booked_on_one_side_only_is_caught(monkeypatch):
 
 
 def test_a_call_that_does_not_reach_the_accounts_is_caught(monkeypatch):
-    monkeypatch.setattr(cascade, "go_through", lambda standing, calls, ration: standing)
+    monkeypatch.setattr(keeper_calls, "go_through", lambda standing, calls, ration: standing)
     system = systems.random_system(1)
     played = systems.played_verb_by_verb(system, afresh=True)
     with pytest.raises(AssertionError, match=r"^round \d: venue 0 books another debt"):

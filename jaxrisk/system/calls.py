@@ -1,13 +1,14 @@
 """The calls keepers would make on one tranche of accounts, and what they do if they go through."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import gate, positive_or_one, smaller
 from jaxrisk.numerics.indexing import row_sum
 from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.offer import Moved
 from jaxrisk.system.policy import Keeper, Prices
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.venue import Venue
@@ -23,57 +24,13 @@ class Calls:
         seized: collateral that would be taken.
         repaid: debt that would be repaid.
         written_off: debt that would be recognised as bad.
-        moved: the units they would move.
+        moved: the units they would move, at opening units of debt.
     """
 
     seized: Float[Array, "share account"]
     repaid: Float[Array, "share account"]
     written_off: Float[Array, "share account"]
-    moved: "Moved"
-
-
-@pytree
-class Moved:
-    """Units moved by calls, at opening units of debt.
-
-    Attributes:
-        seized: `(collateral_asset,)` units taken, fee included.
-        repaid: `(debt_asset,)` units repaid.
-        written_off: `(debt_asset,)` units recognised as bad.
-        refund: value returned to borrowers, at seen prices.
-        calls: how many calls (0 where calls cost nothing and are not counted).
-    """
-
-    seized: Float[Array, " collateral_asset"]
-    repaid: Float[Array, " debt_asset"]
-    written_off: Float[Array, " debt_asset"]
-    refund: Float[Array, ""]
-    calls: Float[Array, ""]
-
-    @property
-    def anything(self) -> Bool[Array, ""]:
-        """Whether any unit moved."""
-        return jnp.any(self.seized > 0) | jnp.any(self.repaid + self.written_off > 0)
-
-    def __mul__(self, share: Float[Array, ""]) -> "Moved":
-        """Return what a share of the calls moves."""
-        return Moved(
-            seized=share * self.seized,
-            repaid=share * self.repaid,
-            written_off=share * self.written_off,
-            refund=share * self.refund,
-            calls=share * self.calls,
-        )
-
-    def __add__(self, other: "Moved") -> "Moved":
-        """Return the sum of what two sets of calls move."""
-        return Moved(
-            seized=self.seized + other.seized,
-            repaid=self.repaid + other.repaid,
-            written_off=self.written_off + other.written_off,
-            refund=self.refund + other.refund,
-            calls=self.calls + other.calls,
-        )
+    moved: Moved
 
 
 def wanted_calls(

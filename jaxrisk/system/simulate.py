@@ -104,8 +104,8 @@ class Outcome:
 
     @property
     def keeper_profit(self) -> Float[Array, "*scenario venue"]:
-        """Proceeds less repayments, refunds and costs."""
-        paid = self.repaid + self._flow(Flow.REFUND) + self._flow(Flow.KEEPER_COST)
+        """Proceeds less what keepers paid and their costs."""
+        paid = self._flow(Flow.KEEPER_PAID) + self._flow(Flow.KEEPER_COST)
         return self._flow(Flow.PROCEEDS) - paid
 
     @property

@@ -69,7 +69,8 @@ class Flow(IntEnum):
     INTEREST = 6  # interest accrued by borrowers
     RESERVE_INTEREST = 7  # of which the protocol's share
     RESIDUAL = 8  # bad debt that no fund covered
-    REFUND = 9  # what keepers returned to borrowers beyond the debt they repaid
+    REFUND = 9  # what was returned to borrowers beyond the debt that was repaid
+    KEEPER_PAID = 10  # what keepers paid for the collateral
 
 
 @pytree
@@ -102,6 +103,7 @@ class VenueState:
         paid: `(layer,)` paid so far, numeraire.
         flows: `(flow,)` cumulated flows, entries as in `Flow`.
         oracle: state of the venue's oracle.
+        execution: what the venue's kind of execution keeps, such as collateral it holds.
         ledgers: per tranche, what happened to each account; `None` outside of traces.
     """
 
@@ -117,6 +119,7 @@ class VenueState:
     paid: Float[Array, " layer"]
     flows: Float[Array, " flow"]
     oracle: Any
+    execution: Any
     ledgers: tuple[AccountLedger, ...] | None = None
 
 
@@ -165,6 +168,7 @@ def opening_state(
             paid=jnp.zeros_like(venue.funds),
             flows=jnp.zeros(len(Flow), dtype),
             oracle=venue.oracle.init(system.market),
+            execution=venue.execution.opening(venue.accounts),
             ledgers=tuple(_empty_ledger(t) for t in book) if with_ledgers else None,
         )
         for venue, book in zip(system.venues, books, strict=True)

@@ -1,8 +1,7 @@
 """At what price the borrower is closed, and the protocol's share of it.
 
 An incentive answers three questions: how much collateral value a unit of debt value takes
-(`credit`), the most it can ever take (`largest_credit`), and what the protocol keeps of what is
-seized (`fee`).
+(`credit`), the most it can ever take (`largest_credit`), and which part the protocol keeps (`fee`).
 """
 
 import dataclasses

@@ -5,14 +5,12 @@ owed by someone: it counts as supplied, accrues interest, and nobody has a reaso
 """
 
 from enum import IntEnum
-from typing import cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.call import repay_call
-from jaxrisk.venue.close import CloseRule
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.reserve_close import ReserveFractionClose
@@ -80,8 +78,7 @@ def stranding_call(
     refusal = jnp.where(healthy, int(StrandingRefusal.HEALTHY), refusal)
     done = refusal == StrandingRefusal.NONE
     kept = lambda amount: jnp.where(done, amount, jnp.zeros_like(amount))
-    # It has the methods of a close rule; the union of known rules does not name it.
-    call = repay_call(cast("CloseRule", close), position, repay)
+    call = repay_call(close, position, repay)
     repaid, exhausts = kept(call.repaid), done & call.exhausts
     left = position.total_debt - repaid
     return StrandingCall(

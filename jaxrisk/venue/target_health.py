@@ -125,13 +125,16 @@ def target_call(
     kept = lambda amount: jnp.where(done, amount, jnp.zeros_like(amount))
     whole = (amounts.drawn >= pair.debt - position.premium) & (amounts.premium >= position.premium)
     repaid = kept(jnp.where(whole, pair.debt, amounts.drawn + amounts.premium))
-    bonus_share = position.pair.fee_share * (pair.credit - 1.0) / pair.credit
+    bonus_share = (pair.credit - 1.0) / pair.credit
+    fee = jnp.zeros_like(repaid)
+    if pair.fee_share is not None:
+        fee = ceil_to(amounts.seized * pair.fee_share * bonus_share, position.collateral_share)
     exhausts = done & (amounts.seized >= pair.total_collateral)
     return TargetCall(
         repaid=repaid,
         premium_repaid=kept(amounts.premium),
         seized=kept(amounts.seized),
-        fee=kept(ceil_to(amounts.seized * bonus_share, position.collateral_share)),
+        fee=kept(fee),
         refund=jnp.zeros_like(repaid),
         bad_debt=AtZeroCollateral().write_off(exhausts, pair.total_debt - repaid),
         exhausts=exhausts,

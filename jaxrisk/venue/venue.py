@@ -10,6 +10,7 @@ from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.close import CloseRule
 from jaxrisk.venue.collateral import CollateralWeights
+from jaxrisk.venue.execution import Execution, KeeperCalls
 from jaxrisk.venue.incentive import Incentive
 from jaxrisk.venue.interest import KinkedRate
 from jaxrisk.venue.recognition import Recognition
@@ -46,6 +47,7 @@ class Venue:
         funds: `(layer,)` loss-absorbing capacity in the numeraire, in paying order.
         name: of the venue.
         fund_names: of the layers of `funds`.
+        execution: who takes the other side of a closed account.
         residual: who bears what the funds do not cover.
         categories: names of the risk categories, base first.
     """
@@ -59,6 +61,7 @@ class Venue:
     interest: KinkedRate
     pool: Float[Array, "row debt_asset"]
     funds: Float[Array, " layer"]
+    execution: Execution = KeeperCalls()
     name: str = static()
     fund_names: tuple[str, ...] = static()
     residual: Residual = static()

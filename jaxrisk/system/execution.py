@@ -1,0 +1,37 @@
+"""How each kind of execution is played: a registry from the venue's slot to its functions."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from jaxrisk.system import keeper_calls
+from jaxrisk.system.offer import Offer
+from jaxrisk.system.system import VenueState
+from jaxrisk.venue.execution import KeeperCalls
+from jaxrisk.venue.venue import Venue
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    """One kind of execution, in two moves of a round.
+
+    Attributes:
+        look: `(system, venue, book, state, market, width) -> (wanted, offers)`: what would be
+            done at the prices the venue sees, and what each class of it would sell and cost.
+        go: `(system, venue, book, state, market, wanted, offers, shares) -> (state, offer)`: the
+            venue after every class went through as far as it was rationed, its balance sheet
+            booked in units, and all that was moved and is sold.
+    """
+
+    look: Callable[..., tuple[Any, tuple[Offer, ...]]]
+    go: Callable[..., tuple[VenueState, Offer]]
+
+
+_PLAYS: dict[type, Play] = {
+    KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go),
+}
+
+
+def play_of(venue: Venue) -> Play:
+    """Return how the venue's kind of execution is played."""
+    return _PLAYS[type(venue.execution)]

@@ -1,0 +1,209 @@
+"""Execution by keepers: the calls they want on every tranche, and what those that go through do."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jaxrisk.market.state import Market
+from jaxrisk.numerics.indexing import select, spread
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.book import Tranche, within_reach
+from jaxrisk.system.calls import (
+    Calls,
+    Standing,
+    go_through,
+    no_calls,
+    value_behind,
+    wanted_calls,
+)
+from jaxrisk.system.offer import Moved, Offer, summed
+from jaxrisk.system.policy import Prices
+from jaxrisk.system.system import AccountLedger, System, VenueState
+from jaxrisk.venue.incentive import bonus_share
+from jaxrisk.venue.venue import Venue, changed_pool
+
+Book = tuple[Tranche, ...]
+
+
+@pytree
+class Wanted:
+    """The calls keepers would make on one venue in one round.
+
+    Attributes:
+        calls: per tranche.
+        within: per tranche, whether it could be reached at all.
+    """
+
+    calls: tuple[Calls, ...]
+    within: tuple[Bool[Array, ""], ...]
+
+
+def look(
+    system: System,
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    market: Market,
+    width: Float[Array, ""] | None,
+) -> tuple[Wanted, tuple[Offer, ...]]:
+    """Return the calls that keepers would make at the prices the venue sees, and their offers.
+
+    Calls of one risk category form a class; classes are in the order of `_classes`.
+    """
+    seen = venue.oracle.seen(state.oracle, market)
+    growth = jnp.exp(state.log_index)
+    keeper, accounts = system.keeper, venue.accounts
+    held, owed = select(seen, accounts.collateral_assets), select(seen, accounts.debt_assets)
+    depth = system.liquidity.depth.now(market)
+    mid = select(market.mid, accounts.collateral_assets)
+    working: dict[int, Prices] = {}
+    for category in _classes(book):
+        debts = summed([t.owed for t in book if t.category == category])
+        behind = select(market.mid / seen, accounts.debt_assets)
+        lag = jnp.max(jnp.where(debts > 0, behind, jnp.zeros_like(behind)))
+        margin = keeper.margin(venue, category, lag, market, seen)
+        volume = system.liquidity.law.volume_within(margin, depth)
+        working[category] = Prices(
+            held=held,
+            owed=owed * growth,
+            mid=mid,
+            lag=lag,
+            capacity=select(volume / market.mid, accounts.collateral_assets),
+        )
+    calls, within, moved = [], [], {}
+    for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
+        prices = working[tranche.category]
+        want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
+        hit = touched
+        if tranche.skippable:
+            hit = within_reach(tranche, touched, venue, system.market, seen, growth)
+            none = lambda p, t=tranche: no_calls(t.accounts, p)
+            calls.append(lax.cond(hit, want, none, pair))
+        else:
+            calls.append(want(pair))
+        within.append(hit)
+        moved.setdefault(tranche.category, []).append(calls[-1].moved)
+    offers = tuple(
+        _offer(venue, summed(moved[category]), market, seen, growth) for category in _classes(book)
+    )
+    return Wanted(calls=tuple(calls), within=tuple(within)), offers
+
+
+def _classes(book: Book) -> list[int]:
+    return sorted({tranche.category for tranche in book})
+
+
+def _offer(
+    venue: Venue,
+    moved: Moved,
+    market: Market,
+    seen: Float[Array, " asset"],
+    growth: Float[Array, " debt_asset"],
+) -> Offer:
+    """Return what calls bring and cost at the round's prices; debt in today's units.
+
+    The bonus is what is seized beyond what is repaid, at seen prices.
+    """
+    accounts, mid = venue.accounts, market.mid
+    moved = dataclasses.replace(
+        moved, repaid=moved.repaid * growth, written_off=moved.written_off * growth
+    )
+    taken = jnp.sum(moved.seized * select(seen, accounts.collateral_assets))
+    given = jnp.sum(moved.repaid * select(seen, accounts.debt_assets)) + moved.refund
+    fee = venue.incentive.fee(moved.seized, bonus_share(taken, given))
+    return Offer(
+        moved=moved,
+        fee=fee,
+        sold=spread(moved.seized - fee, accounts.collateral_assets, mid.shape[0]),
+        paid=jnp.sum(moved.repaid * select(mid, accounts.debt_assets)) + moved.refund,
+    )
+
+
+def go(
+    system: System,
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    market: Market,
+    wanted: Wanted,
+    offers: tuple[Offer, ...],
+    shares: tuple[Float[Array, ""], ...],
+) -> tuple[VenueState, Offer]:
+    """Return the venue after its rationed calls went through, and all they brought.
+
+    Args:
+        system: the system.
+        venue: the venue.
+        book: its accounts in tranches.
+        state: the venue before the round.
+        market: the market before the round.
+        wanted: from `look`.
+        offers: one a class, each as far as it goes through.
+        shares: one a class, how far that is.
+    """
+    del system
+    share_of = dict(zip(_classes(book), shares, strict=True))
+    standing, touched = [], []
+    for tranche, pair, calls, within, before in zip(
+        book, _pairs(state), wanted.calls, wanted.within, state.touched, strict=True
+    ):
+        share = share_of[tranche.category]
+        if tranche.skippable:
+            stay = lambda p, c, r: p
+            standing.append(lax.cond(within, go_through, stay, pair, calls, share))
+        else:
+            standing.append(go_through(pair, calls, share))
+        touched.append(before | (calls.moved.anything & (share > 0)))
+    growth = jnp.exp(state.log_index)
+    total = summed(offers)
+    moved = total.moved
+    change = changed_pool(
+        cash=moved.repaid,
+        debt=-moved.repaid - moved.written_off,
+        unsettled=moved.written_off,
+    )
+    state = dataclasses.replace(
+        state,
+        owed=state.owed - (moved.repaid + moved.written_off) / growth,
+        collateral=tuple(pair[0] for pair in standing),
+        debt=tuple(pair[1] for pair in standing),
+        touched=tuple(touched),
+        pool=state.pool + change,
+    )
+    if state.ledgers is not None:
+        state = dataclasses.replace(
+            state, ledgers=_noted(venue, book, state, wanted, share_of, growth, market.mid)
+        )
+    return state, total
+
+
+def _noted(
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    wanted: Wanted,
+    shares: dict[int, Float[Array, ""]],
+    growth: Float[Array, " debt_asset"],
+    mid: Float[Array, " asset"],
+) -> tuple[AccountLedger, ...]:
+    """Return the ledgers with this round's calls noted account by account, at the round's mid."""
+    held = select(mid, venue.accounts.collateral_assets)
+    owed = select(mid, venue.accounts.debt_assets) * growth
+    assert state.ledgers is not None
+    return tuple(
+        AccountLedger(
+            seized=ledger.seized
+            + shares[tranche.category] * value_behind(tranche.accounts.collateral, c.seized, held),
+            repaid=ledger.repaid
+            + shares[tranche.category] * value_behind(tranche.accounts.debt, c.repaid, owed),
+            written_off=ledger.written_off
+            + shares[tranche.category] * value_behind(tranche.accounts.debt, c.written_off, owed),
+        )
+        for ledger, tranche, c in zip(state.ledgers, book, wanted.calls, strict=True)
+    )
+
+
+def _pairs(state: VenueState) -> list[Standing]:
+    return list(zip(state.collateral, state.debt, strict=True))
