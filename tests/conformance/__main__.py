@@ -8,11 +8,13 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, maker, morpho_blue
+from tests.conformance import aave_v3, liquity_v1, liquity_v2, maker, morpho_blue
 from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
+    liquity_v1,
+    liquity_v2,
     maker,
     morpho_blue,
 )
