@@ -183,7 +183,8 @@ def bark(header: dict, cases: list[dict]) -> Replay:
     # Only the first seizure of a system starts from empty books.
     first = np.array([i for i in done if cases[i]["step"] == 0], dtype=int)
     booked = repaid + np.asarray(start.reward)
-    replay.compare("vowSin", first, booked[first], _column(cases, "vowSinAfter", RAD)[first])
+    sin = _column(cases, "vowSinAfter", RAD)
+    replay.compare("vowSin", first, booked[first], sin[first], raw_units=2.0 / RAD)
     return replay
 
 
