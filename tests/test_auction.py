@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.typing import DTypeLike
 
 from jaxrisk.venue.auction import (
     Auction,
@@ -35,16 +36,16 @@ BASE = {
 }
 
 
-def terms(dtype=np.float64, **changes):
+def terms(dtype: DTypeLike = np.float64, **changes):
     return AuctionTerms(**{k: jnp.asarray(v, dtype) for k, v in {**BASE, **changes}.items()})
 
 
-def vault(collateral, debt, backing, dtype=np.float64):
+def vault(collateral, debt, backing, dtype: DTypeLike = np.float64):
     array = lambda x: jnp.atleast_1d(jnp.asarray(x, dtype))
     return Vault(collateral=array(collateral), debt=array(debt), backing=array(backing))
 
 
-def auction(target, lot, opening_price, elapsed, dtype=np.float64):
+def auction(target, lot, opening_price, elapsed, dtype: DTypeLike = np.float64):
     array = lambda x: jnp.atleast_1d(jnp.asarray(x, dtype))
     return Auction(
         target=array(target),

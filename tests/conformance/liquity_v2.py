@@ -277,11 +277,10 @@ def redemption(header: dict, cases: list[dict]) -> Replay:
 
 
 def _redemption_verdicts(cases: list[dict]) -> list[str]:
-    reasons = [c.get("revertReason", "") for c in cases]
     names = {reason: refusal.name for reason, refusal in REDEMPTION_REVERTS.items()}
-    return [
-        names.get(r, r) if c["reverted"] else "NONE" for r, c in zip(reasons, cases, strict=True)
-    ]
+    # A reason that is not known matches no refusal.
+    reasons = [str(c.get("revertReason", "")) if c["reverted"] else "" for c in cases]
+    return [names.get(reason, reason) or "NONE" for reason in reasons]
 
 
 class _Branches:
