@@ -194,6 +194,18 @@ def test_purchases_are_those_of_the_rule_and_conserve(target, lot, top, fraction
     assert_close(bought.released, paid + np.asarray(bought.bad_debt), rtol=0.0, atol=0.0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_asking_for_exactly_what_is_needed_leaves_nothing_to_raise(dtype):
+    rng = np.random.default_rng(2)
+    targets, top = rng.uniform(1e4, 1e6, 5_000), rng.uniform(0.1, 1e4, 5_000)
+    a = auction(targets, 2.0 * targets / top, top, np.zeros(5_000), dtype)
+    fraction = jnp.asarray(rng.uniform(0.6, 1.0, 5_000), dtype)
+    bought = buy(terms(dtype), a, fraction, a.target / (a.opening_price * fraction))
+    assert not bought.target.any()
+    assert not bought.refusal.any()
+    assert (bought.refund > 0).all()
+
+
 @given(lot=st.floats(1.0, 1e4), shares=st.tuples(st.floats(0.0, 1.2), st.floats(0.0, 1.2)))
 def test_asking_for_more_never_buys_less(lot, shares):
     low, high = sorted(shares)

@@ -74,6 +74,7 @@ def test_lots_must_fall_by_the_step(lot, refusal):
         (np.inf, 3 * DAY, BidRefusal.NOT_FINISHED),
         (HOUR, HOUR, BidRefusal.NOT_FINISHED),
         (HOUR, HOUR + 1, BidRefusal.NONE),
+        (3 * DAY, 2 * DAY, BidRefusal.NOT_FINISHED),
         (3 * DAY, 2 * DAY + 1, BidRefusal.NONE),
     ],
 )

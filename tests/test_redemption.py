@@ -111,7 +111,7 @@ def test_the_lowest_rate_goes_first_whatever_the_cover():
 
 
 def test_accounts_that_are_not_covered_are_passed_over_but_counted():
-    q = queue([0.9e4, 1e4, 2e4], [1e4, 1e4, 1e4], [0.01, 0.02, 0.03])
+    q = queue([0.999e4, 1e4, 2e4], [1e4, 1e4, 1e4], [0.01, 0.02, 0.03])
     assert redeemed(q, 3e4).repaid.tolist() == [0.0, 1e4, 1e4]
     assert redeemed(q, 3e4, limit=2.0).repaid.tolist() == [0.0, 1e4, 0.0]
 

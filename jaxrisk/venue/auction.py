@@ -248,12 +248,14 @@ def buy(
     price = auction.opening_price * fraction
     asked = smaller(wanted, auction.lot)
     cost = asked * price
-    over = cost > auction.target
-    dusty = (cost < auction.target) & (asked < auction.lot)
+    # Whoever asks for target / price pays the target: a rounding error is not a leftover.
+    over = cost >= (1.0 - 8.0 * jnp.finfo(cost.dtype).eps) * auction.target
+    dusty = ~over & (asked < auction.lot)
     dusty = dusty & (auction.target - cost < terms.minimum_target)
     lowered = jnp.where(over, auction.target, auction.target - terms.minimum_target)
     repaid = jnp.where(over | dusty, lowered, cost)
-    seized = jnp.where(over | dusty, lowered / positive_or_one(price), asked)
+    seized = smaller(lowered / positive_or_one(price), auction.lot)
+    seized = jnp.where(over | dusty, seized, asked)
     left = jnp.where(over, zero, auction.target - cost)
     left = jnp.where(dusty, jnp.broadcast_to(terms.minimum_target, left.shape), left)
     refusal = jnp.where(
