@@ -78,7 +78,12 @@ RATIOS = st.lists(st.floats(0.5, 2.5), min_size=4, max_size=4)
 DEBTS = st.lists(st.floats(1e3, 1e5), min_size=4, max_size=4)
 
 
-@given(ratio=RATIOS, debt=DEBTS, price=st.floats(1.0, 1e4), pool=st.floats(0.0, 2e5))
+@given(
+    ratio=RATIOS,
+    debt=DEBTS,
+    price=st.floats(1.0, 1e4),
+    pool=st.one_of(st.just(0.0), st.floats(1e-6, 2e5)),
+)
 def test_calls_are_those_of_the_rule_and_conserve(ratio, debt, price, pool):
     held = (np.array(ratio) * np.array(debt) / price).tolist()
     call = called(held, debt, price, pool)

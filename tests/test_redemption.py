@@ -78,7 +78,7 @@ DEBTS = st.lists(st.floats(2e3, 1e5), min_size=5, max_size=5)
     ratio=st.lists(st.floats(0.9, 2.0), min_size=5, max_size=5),
     rate=st.lists(st.sampled_from([0.005, 0.01, 0.02, 0.07]), min_size=5, max_size=5),
     first=st.integers(-1, 4),
-    share=st.floats(0.0, 1.2),
+    share=st.one_of(st.just(0.0), st.floats(1e-6, 1.2)),
     limit=st.sampled_from([1.0, 2.0, np.inf]),
     fee_rate=st.floats(0.005, 1.0),
 )
@@ -199,7 +199,7 @@ def test_recorded_urgent_redemptions():
     debt=DEBTS,
     ratio=st.lists(st.floats(0.3, 2.0), min_size=5, max_size=5),
     order=st.permutations([0.0, 1.0, 2.0, 3.0, np.inf]),
-    share=st.floats(0.0, 1.2),
+    share=st.one_of(st.just(0.0), st.floats(1e-6, 1.2)),
 )
 def test_urgent_redemptions_are_those_of_the_rule(debt, ratio, order, share):
     price, left = 3.0, share * sum(debt)
