@@ -124,7 +124,8 @@ def _prices(config: Config) -> dict[str, float]:
 
 
 def _overrides(section: VenueSection) -> dict[str, dict[str, float]]:
-    return {a: s.model_dump(exclude_none=True) for a, s in section.assets.items()}
+    common = lambda s: s.model_dump(exclude_none=True, exclude={"options"})
+    return {asset: common(s) | s.options for asset, s in section.assets.items()}
 
 
 def _options(name: str, section: VenueSection) -> dict[str, Any]:
@@ -140,6 +141,18 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         for key in given
         if key not in preset.options
     ]
+    problems += [
+        f"venues.{name}.options.{key}: {expected_one_of(key, preset.options)}"
+        for key in section.options
+        if key not in preset.options
+    ]
+    problems += [
+        f"venues.{name}.assets.{asset}.options.{key}: {expected_one_of(key, preset.asset_options)}"
+        for asset, own in section.assets.items()
+        for key in own.options
+        if key not in preset.asset_options
+    ]
+    given |= section.options
     problems += [
         f"venues.{name}.{key}: missing; preset {section.preset} needs it"
         for key in preset.required

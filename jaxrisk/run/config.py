@@ -104,6 +104,8 @@ class VenueAssetSection(Section):
     """Rate added from the kink to full utilisation."""
     available_liquidity: NonNegative | None = None
     """Amount not lent out, token units."""
+    options: dict[str, Real] = Field(default_factory=dict)
+    """Parameters that only this preset has, see its page."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -135,6 +137,8 @@ class VenueSection(Section):
     """Loan asset of an isolated market."""
     liquidation_loan_to_value: FractionInside | None = None
     """Loan to value at which an isolated market liquidates."""
+    options: dict[str, Real | str] = Field(default_factory=dict)
+    """Options that only this preset has, see its page."""
     assets: dict[str, VenueAssetSection] = Field(default_factory=dict)
     """Parameters that replace the preset's, by asset."""
 

@@ -34,14 +34,18 @@ class Preset:
         required: names of the options it cannot do without.
         terms: from overrides and options to the thresholds of a book.
         deployments: names of its shipped parameter tables; none where it has no `deployment`.
+        optional: names of further options it takes.
+        asset_options: names of parameters by asset beyond the common ones.
     """
 
     build: Callable[..., Venue]
     required: tuple[str, ...]
     terms: Callable[..., Terms]
     deployments: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    asset_options: tuple[str, ...] = ()
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names of all options of its own."""
-        return (*self.required, *(("deployment",) if self.deployments else ()))
+        return (*self.required, *(("deployment",) if self.deployments else ()), *self.optional)
