@@ -30,7 +30,7 @@ def test_every_recorded_case_passes(vectors, name, capsys):
     assert main([str(vectors), "--only", name, "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["file"] == name
-    assert row["cases"] > 50
+    assert row["cases"] > 20
     assert (row["passed"], row["skipped"]) == (row["cases"], 0)
     assert row["worst_relative_error"] < 1e-9
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, morpho_blue
+from tests.conformance import aave_v3, crvusd, morpho_blue
 from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
+    crvusd,
     morpho_blue,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
