@@ -62,6 +62,8 @@ def test_a_file_that_is_not_there_fails(vectors, tmp_path, capsys):
         ("aave_v3_accrual", lambda c: _scale(c, "variableBorrowIndexAfter")),
         ("aave_v3_liquidation", lambda c: _scale(c, "debtRepaid")),
         ("morpho_blue_liquidate", lambda c: _scale(c, "seizedAssets")),
+        ("crvusd_liquidation", lambda c: _scale(c, "collateralReceived")),
+        ("crvusd_llamma", lambda c: _scale(c["steps"][-1]["after"], "p")),
         ("aave_v3_liquidation", lambda c: c.update(reverted=True, branch=_REVERT)),
         ("morpho_blue_liquidate", lambda c: c.update(reverted=True, branch=_HEALTHY)),
     ],

@@ -11,13 +11,12 @@ from jaxrisk.venue.band_grid import BandGrid, Bands, spot_price
 from jaxrisk.venue.band_health import band_health, converted_down, converted_up, headroom
 from jaxrisk.venue.band_liquidation import BandRefusal, liquidate
 from jaxrisk.venue.band_loan import LoanRefusal, first_band
-from jaxrisk.venue.band_oracle import LimitedOracle, OracleState
+from jaxrisk.venue.band_oracle import OracleState
 from jaxrisk.venue.band_shares import DepositRefusal, Holdings, Shares, deposit, holdings, withdraw
+from jaxrisk.venue.presets.crvusd import YEAR_SECONDS, limited_oracle
 from tests.conformance.comparison import RAW_UNITS, Replay
 
 WAD = 1e18
-YEAR = 365.0 * 86400.0
-WINDOW, LARGEST_JUMP = 120.0 / YEAR, 1.25
 REVERTS = {
     "revert:Not enough rekt": BandRefusal.HEALTHY,
     "full": BandRefusal.NONE,
@@ -114,7 +113,7 @@ def _arrays(cases: list[dict], shape: _Shape) -> tuple[_Rules, tuple, _Input]:
         fee=BandFee(fee=wad("fee"), admin_share=wad("adminFee")),
         discount=wad("liquidationDiscount"),
         loan_discount=wad("loanDiscount"),
-        rate=wad("ratePerSecond") * YEAR,
+        rate=wad("ratePerSecond") * YEAR_SECONDS,
         unit=column([10.0 ** -c["collateralDecimals"] for c in cases]),
     )
     padded = lambda values, size, fill: [*values, *([fill] * (size - len(values)))]
@@ -139,7 +138,7 @@ def _arrays(cases: list[dict], shape: _Shape) -> tuple[_Rules, tuple, _Input]:
         [empty] * shape.calls,
     )
     inputs = _Input(
-        years=column(each(lambda s, c: float(s["dt"]) / YEAR, 0.0)),
+        years=column(each(lambda s, c: float(s["dt"]) / YEAR_SECONDS, 0.0)),
         feed=column(each(lambda s, c: float(s["oraclePrice"]) / WAD, 1.0)),
         target=column(each(lambda s, c: float(s["get_amount_for_price"]["p"]) / WAD, 1.0)),
         trades=jnp.asarray(each(lambda s, c: "trade" in s, False)),
@@ -167,10 +166,6 @@ def _multiplier(rules: _Rules, world: _World) -> jax.Array:
     return world.multiplier * (1.0 + rules.rate * world.rate_age)
 
 
-def _oracle() -> LimitedOracle:
-    return LimitedOracle(window=jnp.array(WINDOW), maximum_factor=jnp.array(LARGEST_JUMP))
-
-
 def _open(
     rules: _Rules, collateral: jax.Array, debt: jax.Array, width: jax.Array
 ) -> tuple[_World, dict, tuple]:
@@ -192,7 +187,9 @@ def _open(
         )
         return (bands, shares), (start, loan[account], refusal)
 
-    (bands, shares), opened = jax.lax.scan(lend, (bands, shares), jnp.arange(len(collateral), dtype=jnp.int32))
+    (bands, shares), opened = jax.lax.scan(
+        lend, (bands, shares), jnp.arange(len(collateral), dtype=jnp.int32)
+    )
     nothing = jnp.zeros(())
     world = _World(
         bands, shares, debt, jnp.ones(()), nothing,
@@ -208,7 +205,7 @@ def _open(
 def _view(rules: _Rules, world: _World, feed: jax.Array) -> dict:
     """Return what the contracts' views say."""
     multiplier = _multiplier(rules, world)
-    grid, seen = _grid(rules, multiplier), _oracle().see(world.oracle, feed)
+    grid, seen = _grid(rules, multiplier), limited_oracle().see(world.oracle, feed)
     held = holdings(world.bands, world.shares, collateral_unit=rules.unit)
     debt = world.principal * multiplier
     down = converted_down(grid, world.bands, world.shares, seen.price)
@@ -243,7 +240,10 @@ def _step(rules: _Rules, world: _World, given: _Input) -> tuple[_World, dict]:
         ),
     )
     before = _view(rules, world, given.feed)
-    grid, seen = _grid(rules, _multiplier(rules, world)), _oracle().see(world.oracle, given.feed)
+    grid, seen = (
+        _grid(rules, _multiplier(rules, world)),
+        limited_oracle().see(world.oracle, given.feed),
+    )
     wanted, rises = amount_to_price(grid, world.bands, seen, rules.fee, given.target)
     trade: Trade = exchange(
         grid, world.bands, seen, rules.fee, given.amount, given.buys,
@@ -252,7 +252,7 @@ def _step(rules: _Rules, world: _World, given: _Input) -> tuple[_World, dict]:
     happened = lambda new, old: jax.tree.map(lambda a, b: jnp.where(given.trades, a, b), new, old)
     world = world._replace(
         bands=happened(trade.bands, world.bands),
-        oracle=happened(_oracle().record(seen), world.oracle),
+        oracle=happened(limited_oracle().record(seen), world.oracle),
     )
     call = lambda w, i: _liquidate(rules, w, i[0], i[1], given.feed)
     world, refusals = jax.lax.scan(call, world, (given.account, given.fraction))
