@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
+from jaxrisk.numerics.sums import sum_before
 from jaxrisk.venue.band_grid import BANDS_PER_TRADE, BandGrid, Bands, Curve, curve, spot_price
 from jaxrisk.venue.band_oracle import SeenPrice
 
@@ -103,14 +104,10 @@ def exchange(
     """
     walk = _walk(grid, bands, seen, fee, buys)
     capacity = walk.capacity()
-    reached = jnp.cumsum(capacity)
-    # An amount meant to empty a band exactly must not spill into the next one by a rounding error:
-    # the contract stops on equality.
-    slack = 16.0 * jnp.finfo(amount.dtype).eps * amount
-    enough = (capacity > 0) & (reached >= amount - slack)
-    end = smaller(jnp.min(jnp.where(enough, walk.distance, _FAR)), walk.last)
+    earlier = sum_before(capacity)
+    end = _last_band(walk, earlier + capacity, amount)
     inside = walk.within & (walk.distance <= end)
-    room = amount - (reached - capacity)
+    room = amount - earlier
     room = jnp.where(inside & (room > 0), room, jnp.zeros_like(room))
     emptied = room >= capacity
     paid = jnp.where(emptied, capacity, room)
@@ -122,21 +119,17 @@ def exchange(
     spent = ceil_to(jnp.sum(paid), _pick(buys, borrowed_unit, collateral_unit))
     received = floor_to(jnp.sum(given), _pick(buys, collateral_unit, borrowed_unit))
     happens = (spent > 0) & (received > 0)
-    after_in, after_out = walk.held_in + paid - admin, walk.held_out - given
     kept = lambda value: jnp.where(happens, value, jnp.zeros_like(value))
+    after_in, after_out = walk.held_in + kept(paid - admin), walk.held_out - kept(given)
     return Trade(
         spent=kept(spent),
         received=kept(received),
         fee=kept(jnp.sum(paid - net)),
         admin_fee=kept(jnp.sum(admin)),
         bands=Bands(
-            borrowed=jnp.where(
-                happens, _ordered(jnp.where(buys, after_in, after_out), buys), bands.borrowed
-            ),
-            collateral=jnp.where(
-                happens, _ordered(jnp.where(buys, after_out, after_in), buys), bands.collateral
-            ),
-            active=jnp.where(happens, bands.active + jnp.where(buys, end, -end), bands.active),
+            borrowed=_ordered(jnp.where(buys, after_in, after_out), buys),
+            collateral=_ordered(jnp.where(buys, after_out, after_in), buys),
+            active=bands.active + jnp.where(happens, jnp.where(buys, end, -end), 0),
             lowest=bands.lowest,
             highest=bands.highest,
         ),
@@ -219,6 +212,19 @@ def _walk(
         within=ahead & (distance <= last),
         last=last,
     )
+
+
+def _last_band(
+    walk: _Walk, reached: Float[Array, " band"], amount: Float[Array, ""]
+) -> Int[Array, ""]:
+    """Return the distance of the band in which a trade ends: where the amount is used up.
+
+    An amount meant to empty a band exactly must not spill into the next one by a rounding error:
+    the contract stops on equality.
+    """
+    slack = 16.0 * jnp.finfo(amount.dtype).eps * amount
+    enough = (walk.capacity() > 0) & (reached >= amount - slack)
+    return smaller(jnp.min(jnp.where(enough, walk.distance, _FAR)), walk.last)
 
 
 def _full(like: Array, value: int) -> Array:

@@ -124,15 +124,8 @@ def deposit(
     each = amount / positive_or_one(width.astype(amount.dtype))
     put = jnp.where(inside, each, jnp.zeros_like(bands.collateral))
     active = smaller(bands.active, first - 1)
-    holds = bands.borrowed > 0
-    in_the_way = jnp.any(holds & (number > active) & (number <= bands.active))
     own = jnp.sum(jnp.where(is_account[None, :], shares.count, jnp.zeros_like(shares.count)))
-    refusal = jnp.where(own > 0, DepositRefusal.ALREADY_THERE, DepositRefusal.NONE)
-    refusal = jnp.where(jnp.any(inside & holds), DepositRefusal.HOLDS_BORROWED, refusal)
-    refusal = jnp.where(in_the_way, DepositRefusal.BELOW_ACTIVE, refusal)
-    refusal = jnp.where(width > MOST_BANDS, DepositRefusal.TOO_MANY_BANDS, refusal)
-    refusal = jnp.where(width < FEWEST_BANDS, DepositRefusal.TOO_FEW_BANDS, refusal)
-    refusal = jnp.where(amount > 0, refusal, DepositRefusal.NOTHING)
+    refusal = _deposit_refusal(grid, bands, own, amount, first, last)
     goes = refusal == DepositRefusal.NONE
     put = jnp.where(goes, put, jnp.zeros_like(put))
     total = jnp.sum(shares.count, axis=1)
@@ -154,6 +147,27 @@ def deposit(
         ),
         refusal,
     )
+
+
+def _deposit_refusal(
+    grid: BandGrid,
+    bands: Bands,
+    own: Float[Array, ""],
+    amount: Float[Array, ""],
+    first: Int[Array, ""],
+    last: Int[Array, ""],
+) -> Int[Array, ""]:
+    """Return why a deposit is refused; `own` is what the account has already."""
+    number, width = grid.numbers(), last - first + 1
+    holds = bands.borrowed > 0
+    inside = (number >= first) & (number <= last)
+    in_the_way = jnp.any(holds & (number >= first) & (number <= bands.active))
+    refusal = jnp.where(own > 0, DepositRefusal.ALREADY_THERE, DepositRefusal.NONE)
+    refusal = jnp.where(jnp.any(inside & holds), DepositRefusal.HOLDS_BORROWED, refusal)
+    refusal = jnp.where(in_the_way, DepositRefusal.BELOW_ACTIVE, refusal)
+    refusal = jnp.where(width > MOST_BANDS, DepositRefusal.TOO_MANY_BANDS, refusal)
+    refusal = jnp.where(width < FEWEST_BANDS, DepositRefusal.TOO_FEW_BANDS, refusal)
+    return jnp.where(amount > 0, refusal, DepositRefusal.NOTHING)
 
 
 def withdraw(

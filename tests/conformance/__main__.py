@@ -8,13 +8,14 @@ from pathlib import Path
 
 import jax
 
-from tests.conformance import aave_v3, crvusd, morpho_blue
+from tests.conformance import aave_v3, crvusd, morpho_blue, pools
 from tests.conformance.comparison import Replay
 
 MODULES = (
     aave_v3,
     crvusd,
     morpho_blue,
+    pools,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
     name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()
