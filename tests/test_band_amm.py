@@ -162,9 +162,13 @@ def test_the_amount_for_all_of_it_stops_in_the_last_band():
     assert int(done.bands.active) == int(bands.highest)
     back, _ = wanted(g, done.bands, now, fee, jnp.array(1e-3))
     sold = trade(g, done.bands, now, fee, back, jnp.array(False))
-    # All sold, and not one band further: the next one down is empty.
+    # All sold, and not one band further: the next one down is empty. Rounding errors do not
+    # change that, a millionth more does.
     assert int(sold.bands.active) == 2
     assert_close(jnp.sum(sold.bands.borrowed), 0.0, rtol=0.0, atol=1e-6)
+    for more, active in ((back * (1 + 1e-14), 2), (back * (1 + 1e-6), 0)):
+        sold = trade(g, done.bands, now, fee, more, jnp.array(False))
+        assert int(sold.bands.active) == active
 
 
 @given(st.floats(0.8, 0.95), st.floats(0.9, 1.1), st.floats(500.0, 2e4))

@@ -219,10 +219,10 @@ def _last_band(
 ) -> Int[Array, ""]:
     """Return the distance of the band in which a trade ends: where the amount is used up.
 
-    An amount meant to empty a band exactly must not spill into the next one by a rounding error:
-    the contract stops on equality.
+    An amount meant to empty a band exactly must not spill into the next one by rounding errors, of
+    which prices and balances have gathered several: the contract stops on equality.
     """
-    slack = 16.0 * jnp.finfo(amount.dtype).eps * amount
+    slack = 256.0 * jnp.finfo(amount.dtype).eps * amount
     enough = (walk.capacity() > 0) & (reached >= amount - slack)
     return smaller(jnp.min(jnp.where(enough, walk.distance, _FAR)), walk.last)
 
