@@ -113,7 +113,7 @@ def _slack(pool: ConcentratedPool, liquidity: np.ndarray) -> dict[str, np.ndarra
     how far, amounts carry the rounding of the price times the reserves that the range stands for.
     """
     price, edges = np.asarray(pool.root_price), np.asarray(pool.edges)
-    close = np.min(np.abs(edges / price - 1.0), axis=0) < 1e-9
+    close = np.min(np.abs(edges / price - 1.0), axis=0) < 1e-6
     rounding = np.where(close, 2.0 * np.finfo(np.float64).eps * liquidity, 0.0)
     return {
         "amount0": WORD_ROUNDING + rounding / price,
