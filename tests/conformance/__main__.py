@@ -15,6 +15,7 @@ from tests.conformance import (
     ajna,
     comet,
     compound_v2,
+    crvusd,
     euler_v2,
     fluid,
     gearbox_v3,
@@ -25,6 +26,7 @@ from tests.conformance import (
     morpho_blue,
     morpho_irm,
     morpho_pre_liquidation,
+    pools,
     silo_v2,
     umbrella,
 )
@@ -37,6 +39,7 @@ MODULES = (
     ajna,
     comet,
     compound_v2,
+    crvusd,
     euler_v2,
     fluid,
     gearbox_v3,
@@ -47,6 +50,7 @@ MODULES = (
     morpho_blue,
     morpho_irm,
     morpho_pre_liquidation,
+    pools,
     silo_v2,
     umbrella,
 )
