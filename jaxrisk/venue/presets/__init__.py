@@ -2,9 +2,18 @@
 
 from jaxrisk.venue.presets.aave_v3 import PRESET as _AAVE_V3
 from jaxrisk.venue.presets.aave_v3 import aave_v3 as aave_v3
+from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
+from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
 from jaxrisk.venue.presets.morpho_blue import PRESET as _MORPHO_BLUE
 from jaxrisk.venue.presets.morpho_blue import morpho_blue as morpho_blue
 from jaxrisk.venue.presets.preset import Preset as Preset
 from jaxrisk.venue.presets.preset import Terms as Terms
+from jaxrisk.venue.presets.sky import PRESET as _SKY
+from jaxrisk.venue.presets.sky import sky as sky
 
-PRESETS: dict[str, Preset] = {"aave_v3": _AAVE_V3, "morpho_blue": _MORPHO_BLUE}
+PRESETS: dict[str, Preset] = {
+    "aave_v3": _AAVE_V3,
+    "compound_v3": _COMPOUND_V3,
+    "morpho_blue": _MORPHO_BLUE,
+    "sky": _SKY,
+}
