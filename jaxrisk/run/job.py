@@ -234,7 +234,7 @@ def simulate_parts(
             outcome = play(np.arange(first, first + count))
             if first == firsts[0]:
                 printing.print_notice(f"compiled in {clock.compile:.1f} s", quiet=quiet)
-            directory.write_part(first, scenario_table(system, outcome, first))
+            directory.write_part(first, scenario_table(system, outcome, first, built.vaults))
             advance(count)
 
 
