@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.system import absorbed_stock, auctioned_lots, keeper_calls
@@ -23,12 +22,6 @@ def _unchanged(venue: Venue, kept: Any, years: Scalar) -> Any:
     return kept
 
 
-def _nothing_unsold(venue: Venue, kept: Any, mid: Float[Array, " asset"]) -> tuple[Scalar, Scalar]:
-    """Return zeros: nothing is taken over."""
-    del venue, kept
-    return jnp.zeros((), mid.dtype), jnp.zeros((), mid.dtype)
-
-
 @dataclasses.dataclass(frozen=True)
 class Play:
     """One kind of execution, in two moves of a round.
@@ -41,13 +34,13 @@ class Play:
             booked in units, and all that was moved and is sold.
         wait: `(venue, kept, years) -> kept`: what the execution keeps, a step later.
         unsold: `(venue, kept, mid) -> (gap, worth)`: claims beyond the worth of what was taken
-            over for them, and that worth, in the numeraire.
+            over for them, and that worth, in the numeraire; `None` where nothing is taken over.
     """
 
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
     go: Callable[..., tuple[VenueState, Offer]]
     wait: Callable[[Venue, Any, Scalar], Any] = _unchanged
-    unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] = _nothing_unsold
+    unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
 
 
 _PLAYS: dict[type, Play] = {

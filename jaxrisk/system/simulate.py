@@ -341,7 +341,7 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
     paid = [jnp.pad(v.paid, (0, layers - v.paid.shape[0])) for v in state.venues]
     gaps, unsold = zip(
         *(
-            play_of(venue).unsold(venue, venue_state.execution, state.market.mid)
+            _unsold(venue, venue_state, state.market.mid)
             for venue, venue_state in zip(system.venues, state.venues, strict=True)
         ),
         strict=True,
@@ -389,6 +389,16 @@ def open_shortfall(
     ]
     gap = jnp.concatenate(gaps)
     return jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
+
+
+def _unsold(
+    venue: Venue, state: VenueState, mid: Float[Array, " asset"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return claims beyond the worth of what was taken over for them, and that worth."""
+    valued = play_of(venue).unsold
+    if valued is None:
+        return jnp.zeros((), mid.dtype), jnp.zeros((), mid.dtype)
+    return valued(venue, state.execution, mid)
 
 
 def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " debt_asset"]:
