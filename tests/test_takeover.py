@@ -10,15 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxrisk.gradient.parameter import parameters, with_values
 from jaxrisk.market.impact import SquareRootImpact
 from jaxrisk.market.liquidity import RespondingDepth
+from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.market.paths import GivenMoves
+from jaxrisk.numerics.keys import root_key
+from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, step_rules
 from jaxrisk.system.system import Flow, State, System
+from jaxrisk.venue.absorption import Absorption
 from jaxrisk.venue.accrual import CurveInterest, SpreadInterest
+from jaxrisk.venue.auction import Vault, start_auction
 from jaxrisk.venue.auction_price import StairstepDecrease
+from jaxrisk.venue.settlement import Reason
 from jaxrisk.venue.stability_fee import StabilityFee
+from jaxrisk.venue.storefront import Storefront
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
-from jaxrisk.venue.venue import Pool
+from jaxrisk.venue.venue import Pool, opening_pool
 from jaxrisk.venue.venue import Venue as EngineVenue
 from tests import reference_cascade, systems, takeover_systems
 from tests import reference_takeover as reference
@@ -250,12 +258,115 @@ def test_a_step_is_that_of_the_scalar_reference(v, has_cost, **values):
     check_reference(takeover_systems.only(system, system.venues[v]), rtol=1e-7)
 
 
-def test_the_comparison_is_not_of_nothing():
-    system = takeover_systems.random_system(4, fall=0.12, depth=1e7, ceiling=1e7)
-    for v in (STOCK, VAULTS):
-        own = check_reference(takeover_systems.only(system, system.venues[v]), rtol=1e-7)
-        for entry in ("liquidated", "repaid", "keeper_paid", "proceeds", "fee", "refund"):
-            assert own.flows[entry] > 0, entry
+@pytest.mark.parametrize(("v", "seed", "fall"), [(STOCK, 6, 0.2), (VAULTS, 56, 0.22)])
+def test_the_comparison_is_not_of_nothing(v, seed, fall):
+    system = takeover_systems.random_system(seed, fall=fall, depth=1e8, ceiling=1e7)
+    own = check_reference(takeover_systems.only(system, system.venues[v]), rtol=1e-7)
+    for entry in ("liquidated", "repaid", "keeper_paid", "proceeds", "fee", "refund", "bad_debt"):
+        assert own.flows[entry] > 0, entry
+    assert own.flows["treasury_paid"] > 0
+
+
+def test_a_round_absorbs_and_sells_as_the_exact_rules_say():
+    system = takeover_systems.random_system(6, fall=0.2, depth=1e12)
+    system = takeover_systems.only(system, system.venues[STOCK])
+    (venue,) = system.venues
+    rule = venue.execution
+    assert isinstance(rule, AbsorbedStock)
+    played = dict(systems.played_verb_by_verb(system)[:4])
+    before, after = played["accrue"], played["round 1"]
+    price = np.asarray(before.market.price)
+    factor = 1.0 / venue.incentive.largest_credit(1, 2).T
+    exact = Absorption(
+        liquidation_threshold=venue.collateral.liquidation_threshold.T, liquidation_factor=factor
+    )
+    growth = np.exp(before.venues[0].log_index)
+    absorbed = exact.absorb(
+        venue.accounts.collateral * price[:2, None], venue.accounts.debt[0] * growth * price[2]
+    )
+    gone = np.asarray(after.venues[0].collateral[0][0] == 0)
+    assert np.array_equal(gone, np.asarray(absorbed.refusal) == Reason.NONE)
+    assert gone.any() and not gone.all()
+    flows = after.venues[0].flows
+    for entry, field in ((Flow.LIQUIDATED, "seized"), (Flow.REPAID, "repaid")):
+        assert_close(flows[entry], getattr(absorbed, field).sum(), rtol=1e-12, atol=0.0)
+    assert_close(flows[Flow.REFUND], absorbed.refund.sum(), rtol=1e-9, atol=0.0)
+    # A market this deep takes all of the stock; the last purchase may not exceed the inventory.
+    units = (np.asarray(venue.accounts.collateral) * gone).sum(axis=1)
+    store = Storefront(
+        discount_share=rule.discount_share[None],
+        liquidation_factor=factor[:, 0],
+        target_reserves=rule.target_reserves[None],
+    )
+    payment = store.ask_price(jnp.asarray(price[:2])) * units * (1.0 - 1e-12)
+    none = jnp.zeros(2)
+    bought = store.buy(payment, price=jnp.asarray(price[:2]), inventory=units, reserves=none)
+    assert_close(bought.bought, units, rtol=1e-9, atol=0.0)
+    assert_close(flows[Flow.KEEPER_PAID], bought.paid.sum(), rtol=1e-9, atol=0.0)
+
+
+def test_a_single_vault_is_auctioned_as_the_exact_rules_say():
+    """One vault, half of it under the ceiling; the lot is sold in one purchase."""
+    system = takeover_systems.random_system(6, fall=0.2, depth=1e12)
+    (_, _, venue) = system.venues
+    only = jnp.asarray([[1.0, 0, 0, 0, 0, 0]])
+    accounts = venue.accounts
+    accounts = dataclasses.replace(
+        accounts, collateral=accounts.collateral * only, debt=accounts.debt * only
+    )
+    rule = venue.execution
+    assert isinstance(rule, AuctionedLots)
+    owed = float(accounts.debt[0, 0])
+    room = 0.5 * owed * 1.13
+    terms = dataclasses.replace(rule.terms, ceiling=jnp.full_like(rule.terms.ceiling, room))
+    venue = dataclasses.replace(
+        venue,
+        accounts=accounts,
+        oracle=SpotOracle(),
+        pool=opening_pool(accounts, jnp.zeros(1)),
+        execution=dataclasses.replace(rule, terms=terms),
+    )
+    played = systems.played_verb_by_verb(takeover_systems.only(system, venue))
+    ((_, before), (_, after)) = next(
+        pair
+        for pair in itertools.pairwise(played)
+        if pair[1][1].venues[0].flows[Flow.LIQUIDATED] > 0
+    )
+    price = float(before.market.price[0])
+    growth = float(np.exp(before.venues[0].log_index[0]))
+    own = lambda x: jnp.asarray([x])
+    first = jax.tree.map(lambda x: x[:1], terms)
+    vault = Vault(collateral=accounts.collateral[0, :1], debt=own(owed * growth), backing=own(0.0))
+    exact = start_auction(first, vault, oracle_price=own(price), room=own(room))
+    lots = after.venues[0].execution
+    assert_close(lots.lot[0, :1], exact.seized, rtol=1e-9, atol=0.0)
+    assert_close(lots.target[0, :1], exact.target, rtol=1e-9, atol=0.0)
+    assert_close(lots.claim[0, :1], exact.repaid, rtol=1e-9, atol=0.0)
+    assert_close(lots.opening_price[0, :1], exact.opening_price, rtol=1e-9, atol=0.0)
+    assert 0 < float(lots.lot[0, 0]) < float(accounts.collateral[0, 0])
+
+
+def test_reverse_mode_is_finite_and_that_of_the_loop_without_it():
+    system = takeover_systems.random_system(6, fall=0.2, depth=1e8, ceiling=1e7)
+    plan = Plan(steps=systems.STEPS, rounds=2, differentiable=True)
+    layout = layouts(system, plan)
+
+    def cost(factor, differentiable):
+        changed = with_values(system, own, factor)
+        rules = step_rules(system, plan, systems.STEP_YEARS, width=0.02)
+        playing = dataclasses.replace(plan, differentiable=differentiable)
+        state = final_state(
+            playing, changed, cut_books(changed, layout), rules, root_key(1), jnp.uint32(0)
+        )
+        return sum(jnp.sum(v.flows) for v in state.venues)
+
+    own = parameters(system, ("liquidation_threshold", "liquidation_bonus", "depth"))
+    ones = jnp.ones(len(own))
+    backward = jax.jit(jax.grad(cost), static_argnums=1)(ones, True)
+    forward = jax.jit(jax.jacfwd(cost), static_argnums=1)(ones, False)
+    assert np.isfinite(backward).all()
+    assert (np.abs(backward) > 0).sum() >= 5
+    assert_close(backward, forward, rtol=1e-6, atol=1e-6 * np.abs(forward).max())
 
 
 def test_the_order_of_accounts_does_not_matter():
