@@ -10,6 +10,7 @@ from jaxrisk.errors import ConfigError
 from jaxrisk.run.build import build
 from jaxrisk.run.load import load_config
 from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.accrual import CurveInterest, SpreadInterest
 from jaxrisk.venue.auction_price import LinearDecrease
 from jaxrisk.venue.health import health_factor
 from jaxrisk.venue.presets import PRESETS
@@ -58,6 +59,8 @@ def test_a_market_takes_what_is_replaced():
     overrides = {"WETH": {"liquidation_factor": 0.97}, "USDC": {"available_liquidity": 5.0}}
     venue = market(overrides=overrides, discount_share=0.8, borrow_base=0.02, reserve=7.0)
     assert_close(venue.incentive.largest_credit(1, 2)[0, 0], 1 / 0.97, rtol=1e-12, atol=0)
+    assert isinstance(venue.execution, AbsorbedStock)
+    assert isinstance(venue.interest, SpreadInterest)
     assert_close(venue.execution.discount_share, 0.8, rtol=0, atol=0)
     assert_close(venue.interest.rates.borrow.base, [0.02], rtol=0, atol=0)
     assert_close(venue.pool[:, 0], [5, 5000, 0, 0, 5005, 0, 0], rtol=0, atol=0)
@@ -73,6 +76,7 @@ def test_vaults_stand_under_the_terms_of_their_type():
     assert rule.types == ((0, 0), (1, 0))
     assert_close(rule.terms.ceiling, [40e6, 15e6], rtol=0, atol=0)
     assert_close(rule.terms.minimum_target, [7500 * 1.13, 25000 * 1.13], rtol=1e-12, atol=0)
+    assert isinstance(venue.interest, CurveInterest)
     rate = venue.interest.curve.borrow_rate(jnp.zeros(1))
     assert_close(np.expm1(rate), [0.06], rtol=1e-9, atol=0)
 
