@@ -83,6 +83,17 @@ def test_one_wrong_number_or_verdict_fails(vectors, tmp_path, capsys, name, chan
     assert len(json.loads(capsys.readouterr().out)["failures"]) == 1
 
 
+def test_an_unlisted_reason_fails_its_case_and_no_other(vectors, tmp_path, capsys):
+    content = json.loads((vectors / "aave_v3_liquidation.json").read_text())
+    position = next(i for i, case in enumerate(content["cases"]) if case["reverted"])
+    content["cases"][position]["branch"] = "revert:SomethingNew"
+    (tmp_path / "aave_v3_liquidation.json").write_text(json.dumps(content))
+    assert main([str(tmp_path), "--json"]) == 1
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert f"case {position}: " in failure
+    assert "SomethingNew" in failure
+
+
 _REVERT = "revert:MustNotLeaveDust"
 _HEALTHY = "revert:position is healthy"
 
