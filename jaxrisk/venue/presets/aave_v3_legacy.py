@@ -15,7 +15,8 @@ import numpy as np
 
 from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.presets import aave_v3 as current
+from jaxrisk.venue.presets.aave_v3 import DEFAULT_DEPLOYMENT, aave_v3
+from jaxrisk.venue.presets.aave_v3 import PRESET as CURRENT
 from jaxrisk.venue.presets.preset import Preset
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.reserve_close import ReserveFractionClose
@@ -40,7 +41,7 @@ def aave_v3_legacy(
     assets: Sequence[str],
     *,
     name: str = "aave_v3_legacy",
-    deployment: str = current.DEFAULT_DEPLOYMENT,
+    deployment: str = DEFAULT_DEPLOYMENT,
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     oracle: Oracle | None = None,
     reserve: float = 0.0,
@@ -66,7 +67,7 @@ def aave_v3_legacy(
     Raises:
         ValueError: an asset with a position has no parameters, or one makes no sense.
     """
-    venue = current.aave_v3(
+    venue = aave_v3(
         accounts,
         assets,
         name=name,
@@ -87,6 +88,6 @@ def aave_v3_legacy(
 PRESET = Preset(
     build=aave_v3_legacy,
     required=(),
-    terms=current.PRESET.terms,
-    deployments=current.PRESET.deployments,
+    terms=CURRENT.terms,
+    deployments=CURRENT.deployments,
 )

@@ -27,6 +27,7 @@ from jaxrisk.venue.presets.asset_terms import (
     kinked_rate,
     opening_cash,
     sides,
+    thresholds,
     within,
 )
 from jaxrisk.venue.presets.preset import Preset, Terms
@@ -116,9 +117,7 @@ def aave_v4(
         "minimum_bonus_share", pick(minimum_bonus_share, spoke.minimum_bonus_share), 0.0, 1.0
     )
     collateral, debt = sides(accounts, assets)
-    check_known(
-        overrides, {*collateral, *debt}, (*_HELD, *LENT, "protocol_fee", "loan_to_value")
-    )
+    check_known(overrides, (*_HELD, *LENT, "protocol_fee", "loan_to_value"))
     held = completed(
         collateral,
         COLLATERAL[deployment],
@@ -168,10 +167,7 @@ def _terms(
     **options: float,
 ) -> Terms:
     del options
-    table = {**COLLATERAL[deployment], **{a: {} for a in overrides}}
-    rows = {a: {**COLLATERAL[deployment].get(a, {}), **overrides.get(a, {})} for a in table}
-    known = {a: r["liquidation_threshold"] for a, r in rows.items() if "liquidation_threshold" in r}
-    return Terms(known, {})
+    return Terms(thresholds(COLLATERAL[deployment], overrides), {})
 
 
 PRESET = Preset(

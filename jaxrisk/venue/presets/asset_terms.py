@@ -67,25 +67,23 @@ def completed(
 
 
 def check_known(
-    overrides: Overrides | None, assets: Collection[str], allowed: Collection[str]
+    overrides: Overrides | None, allowed: Collection[str], only: str | None = None
 ) -> None:
-    """Refuse overrides of assets without a position, or of parameters the preset does not take.
+    """Refuse overrides of parameters the preset does not take.
 
     Args:
         overrides: parameters by asset.
-        assets: assets with a position on the venue.
         allowed: names of all parameters.
+        only: the one asset that takes any; `None` for all assets.
 
     Raises:
         ValueError: naming what is not known.
     """
     problems = []
     for asset, row in (overrides or {}).items():
-        if asset not in assets:
-            problems.append(
-                f"{asset} cannot be overridden: no account holds or owes it, "
-                f"only {', '.join(sorted(assets))}"
-            )
+        if only is not None and asset != only:
+            problems.append(f"{asset} takes no parameters here, only the loan asset {only} does")
+            continue
         unknown = sorted(set(row) - set(allowed))
         if unknown:
             problems.append(
@@ -233,3 +231,10 @@ def single_debt(name: str, accounts: Accounts, assets: Sequence[str]) -> str:
             "make one venue for each"
         )
     return owed[0]
+
+
+def thresholds(table: Mapping[str, Mapping[str, float]], overrides: Overrides) -> dict[str, float]:
+    """Return the liquidation threshold of every asset that has one, by asset."""
+    key = "liquidation_threshold"
+    rows = {a: {**table.get(a, {}), **overrides.get(a, {})} for a in (*table, *overrides)}
+    return {asset: row[key] for asset, row in rows.items() if key in row}
