@@ -1,4 +1,4 @@
-"""All venues closed by calls together in one step: balance sheets, bearers, liability, gradients."""
+"""Every venue closed by calls in one step: balance sheets, bearers, liability, derivatives."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxrisk.numerics.keys import root_key
-from jaxrisk.system.simulate import Plan, layouts, simulate
-from jaxrisk.system.system import Flow, System
+from jaxrisk.system.cascade import cascade_round
+from jaxrisk.system.simulate import Plan, cut_books, layouts
+from jaxrisk.system.system import Flow, System, opening_state
 from jaxrisk.venue.venue import Pool
 from jaxrisk.venue.waterfall import Residual
 from tests import call_venues, systems
@@ -80,9 +80,13 @@ def test_keepers_do_not_sell_at_a_loss(policy, has_cost, seed, fall, log_depth, 
 
 
 def test_every_preset_does_something_in_a_crash():
-    system = every_preset("pro_rata", True, 7, 0.35, 8.0, 3.0)
-    state = systems.played_verb_by_verb(system)[-1][1]
-    flows = {v.name: s.flows for v, s in zip(system.venues, state.venues, strict=True)}
+    # A slow fall and a gap: a vault that is drawn down in the first is under water in the second.
+    flows: dict[str, np.ndarray] = {}
+    for fall in (0.1, 0.35):
+        system = every_preset("pro_rata", True, 3, fall, 8.0, 3.0)
+        state = systems.played_verb_by_verb(system)[-1][1]
+        for venue, end in zip(system.venues, state.venues, strict=True):
+            flows[venue.name] = flows.get(venue.name, 0.0) + np.asarray(end.flows)
     assert all(f[Flow.REPAID] > 0 for f in flows.values())
     for name in ("aave_v3", "aave_v4", "euler_v2", "gearbox_v3", "morpho_blue"):
         assert flows[name][Flow.BAD_DEBT] > 0, name
@@ -90,10 +94,9 @@ def test_every_preset_does_something_in_a_crash():
     assert flows["gearbox_v3"][Flow.REFUND] + flows["gearbox_v3"][Flow.FEE] > 0
 
 
-@pytest.mark.parametrize("policy", systems.POLICIES)
-def test_single_precision_is_close_and_reverse_mode_is_finite(policy):
-    exact = every_preset(policy, True, 11, 0.2, 8.0, 3.0)
-    rough = every_preset(policy, True, 11, 0.2, 8.0, 3.0, dtype=np.float32)
+def test_single_precision_is_close():
+    exact = every_preset("pro_rata", True, 11, 0.2, 8.0, 3.0)
+    rough = every_preset("pro_rata", True, 11, 0.2, 8.0, 3.0, dtype=np.float32)
     ends = [systems.played_verb_by_verb(s)[-1][1] for s in (exact, rough)]
     assert ends[1].venues[0].flows.dtype == np.float32
     for fine, coarse in zip(ends[0].venues, ends[1].venues, strict=True):
@@ -101,36 +104,24 @@ def test_single_precision_is_close_and_reverse_mode_is_finite(policy):
         assert_close(coarse.flows.astype(float), fine.flows, rtol=0.02, atol=0.02 * size)
 
 
-@pytest.mark.parametrize("width", [None, 0.02])
-def test_derivatives_are_finite(width):
-    system = every_preset("pro_rata", False, 5, 0.25, 8.0, 3.0)
-    layout = layouts(system, Plan(steps=systems.STEPS, health_groups=1))
-    rules = dataclasses.replace(
-        systems.rules_of(system, differentiable=True),
-        width=None if width is None else jnp.array(width),
-    )
+def test_derivatives_are_finite_exact_and_smooth():
+    system = every_preset("pro_rata", True, 5, 0.25, 8.0, 3.0)
+    layout = layouts(system, Plan(steps=1, health_groups=1))
 
-    def loss(scale):
+    def loss(scale, width):
         venues = tuple(
             dataclasses.replace(v, incentive=v.incentive.scaled(scale)) for v in system.venues
         )
-        prices = dataclasses.replace(system.market, price=system.market.price * scale)
-        changed = dataclasses.replace(system, venues=venues, market=prices)
-        *_, absorbed = systems.verb_states(changed, layout, rules)
-        return sum(jnp.sum(v.flows) for v in absorbed.venues)
+        price = system.market.price * jnp.where(jnp.arange(3) < 2, scale, 1.0)
+        market = dataclasses.replace(system.market, price=price)
+        changed = dataclasses.replace(system, venues=venues, market=market)
+        books = cut_books(changed, layout)
+        state = opening_state(changed, books)
+        _, ends, _ = cascade_round(changed, books, state.market, state.venues, width)
+        return sum(jnp.sum(end.flows) for end in ends)
 
-    slope = jax.jit(jax.grad(loss))(jnp.array(1.0))
-    assert bool(jnp.isfinite(slope))
-    assert slope != 0
-
-
-def test_a_batch_of_scenarios_is_its_scenarios():
-    system = dataclasses.replace(
-        systems.stochastic_system(3), venues=call_venues.every_venue(3, funds=1e4)
-    )
-    play = lambda count: simulate(
-        system, root_key(2), scenarios=count, steps=4, step_years=systems.STEP_YEARS
-    )
-    many, few = play(4), play(2)
-    assert_close(many.flows[:2], few.flows, rtol=1e-12, atol=1e-9)
-    assert float(many.conservation_error.max()) < 1e-9
+    slope = jax.jit(jax.grad(loss))
+    for width in (0.0, 0.1):
+        found = slope(jnp.array(0.8), jnp.array(width))
+        assert bool(jnp.isfinite(found))
+        assert found != 0
