@@ -1,6 +1,7 @@
 """Every venue closed by calls in one step: balance sheets, bearers, liability, derivatives."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,9 @@ on_random_systems = given(
 )
 
 
-def every_preset(policy, has_cost, seed, fall, log_depth, log_funds, dtype=np.float64) -> System:
+def every_preset(
+    policy, has_cost, seed, fall, log_depth, log_funds, dtype: Any = np.float64
+) -> System:
     """Return one venue of each preset in one market."""
     system = systems.random_system(
         seed, policy=policy, has_cost=has_cost, fall=fall, depth=10**log_depth, dtype=dtype
