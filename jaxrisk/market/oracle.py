@@ -104,7 +104,26 @@ class DeviationOracle:
         return state
 
 
-Oracle = SpotOracle | ExchangeRateOracle | DelayedOracle | DeviationOracle
+@pytree
+class FixedOracle:
+    """Sees the opening prices for ever: a price that is written into the contract."""
+
+    def init(self, market: Market) -> Float[Array, " asset"]:
+        """Return the opening oracle state: the opening mid."""
+        return market.mid
+
+    def observe(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the state unchanged."""
+        del market
+        return state
+
+    def seen(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del market
+        return state
+
+
+Oracle = SpotOracle | ExchangeRateOracle | DelayedOracle | DeviationOracle | FixedOracle
 
 
 def opening_prices(oracle: Oracle, market: Market) -> Float[Array, " asset"]:

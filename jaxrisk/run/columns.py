@@ -94,6 +94,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
         ("liquidated_{venue}_usd", "USD", "collateral seized in liquidations on {venue}"),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
+        ("vault_{vault}_stated_share_price", "1", "share price that {vault} states, opening 1"),
+        (
+            "vault_{vault}_marked_share_price",
+            "1",
+            "share of {vault} at what its claims are worth, unrecognised losses included",
+        ),
     ),
     "accounts": _columns(
         ("account_id", "text", "account as named in the position table"),

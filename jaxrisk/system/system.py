@@ -95,6 +95,7 @@ class VenueState:
         touched: per tranche, whether any of its accounts has been liquidated.
         log_index: `(debt_asset,)` log growth of debt since the opening.
         index_carry: `(debt_asset,)` what the last additions to the log index lost to rounding.
+        interest: what the venue's rule of interest remembers.
         owed: `(debt_asset,)` opening units of debt still standing, before interest.
         pool: `(row, debt_asset)` balance sheet in units, rows as in `Pool`.
         unsettled: value of what was written off and not yet allotted to a bearer, at the mid of
@@ -112,6 +113,7 @@ class VenueState:
     touched: tuple[Bool[Array, ""], ...]
     log_index: Float[Array, " debt_asset"]
     index_carry: Float[Array, " debt_asset"]
+    interest: Any
     owed: Float[Array, " debt_asset"]
     pool: Float[Array, "row debt_asset"]
     unsettled: Float[Array, ""]
@@ -159,8 +161,9 @@ def opening_state(
             collateral=tuple(_ones(_shares(system, venue, t)[0], t) for t in book),
             debt=tuple(_ones(_shares(system, venue, t)[1], t) for t in book),
             touched=tuple(jnp.zeros((), bool) for _ in book),
-            log_index=jnp.zeros_like(venue.interest.base),
-            index_carry=jnp.zeros_like(venue.interest.base),
+            log_index=jnp.zeros_like(venue.pool[Pool.DEBT]),
+            index_carry=jnp.zeros_like(venue.pool[Pool.DEBT]),
+            interest=venue.interest.opening(),
             owed=venue.pool[Pool.DEBT],
             pool=venue.pool,
             unsettled=zero,
