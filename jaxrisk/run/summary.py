@@ -22,6 +22,7 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.waterfall import Residual
 
 MEASURES = (
     "bad_debt_usd",
@@ -80,7 +81,10 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
         (name, np.asarray(outcome.paid)[:, index, layer])
         for layer, name in enumerate(venue.fund_names)
     ]
-    return [*paid, (venue.residual.value, np.asarray(outcome.supplier_loss)[:, index])]
+    # What is never recognised is still short at the end.
+    standing = venue.residual is Residual.STANDING
+    left = outcome.shortfall if standing else outcome.supplier_loss
+    return [*paid, (venue.residual.value, np.asarray(left)[:, index])]
 
 
 def account_table(built: Built, trace: Trace) -> dict[str, Any]:

@@ -12,10 +12,13 @@ class Residual(Enum):
     CARRIED: a deficit stays on the venue's books; suppliers are whole on paper and the last ones
         to leave are short (Aave v3.3+).
     SOCIALISED: suppliers' claims are cut at once, pro rata (Morpho Blue).
+    STANDING: nothing is ever recognised; debt without collateral stays on the books and accrues,
+        suppliers are whole on paper and the last ones to leave are short (Aave v3.0 to v3.2).
     """
 
     CARRIED = "suppliers (deficit carried)"
     SOCIALISED = "suppliers (written down)"
+    STANDING = "suppliers (debt left standing)"
 
 
 def ordered_payment(
