@@ -14,6 +14,8 @@ BEARERS: dict[str, str] = {
     "insurance": "paid by the insurance capacity",
     "suppliers (written down)": "taken by suppliers as a write-down of their claims",
     "suppliers (deficit carried)": "left in the pool as a deficit that suppliers carry",
+    "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
+    "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
     "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",
     "stakers": "taken from staked backstop capital",

@@ -136,7 +136,7 @@ class VenueSection(Section):
     collateral: str | None = None
     """Collateral of an isolated market."""
     loan: str | None = None
-    """Loan asset of an isolated market."""
+    """Asset lent by an isolated market, or by a vault of several collaterals."""
     liquidation_loan_to_value: FractionInside | None = None
     """Loan to value at which an isolated market liquidates."""
     options: dict[str, Real | str] = Field(default_factory=dict)
@@ -151,9 +151,8 @@ class VenueSection(Section):
             problems.append((("oracle_delay_hours",), 'goes with oracle = "delayed", and only so'))
         if (self.oracle == "deviation") != (self.oracle_deviation is not None):
             problems.append((("oracle_deviation",), 'goes with oracle = "deviation", and only so'))
-        if (self.collateral is None) != (self.loan is None):
-            absent = "collateral" if self.collateral is None else "loan"
-            problems.append(((absent,), "missing; an isolated market names collateral and loan"))
+        if self.collateral is not None and self.loan is None:
+            problems.append((("loan",), "missing; an isolated market names collateral and loan"))
         elif self.collateral is not None and self.collateral == self.loan:
             problems.append((("loan",), "expected an asset other than the collateral"))
         raise_problems(problems)

@@ -83,10 +83,10 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
-    diluted = venue.residual is Residual.DILUTED
-    rest = outcome.dilution if diluted else outcome.supplier_loss
-    values = [np.asarray(x) for x in (*paid, rest[:, index])]
-    return list(zip(_bearers_of(venue), values, strict=True))
+    # What is never recognised is still short at the end.
+    last = {Residual.DILUTED: outcome.dilution, Residual.STANDING: outcome.shortfall}
+    paid.append(last.get(venue.residual, outcome.supplier_loss)[:, index])
+    return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
 
 
 def _bearers_of(venue: Venue) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.calls import Standing, units_behind, value_behind
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.system import System, VenueState, booked
+from jaxrisk.system.system import System, VenueState
 from jaxrisk.system.takeover import Book, by_tranche, left_standing, noted, unsafe
 from jaxrisk.venue.storefront import Storefront
 from jaxrisk.venue.takeover import AbsorbedStock, Stock
@@ -228,6 +228,7 @@ def go(
         repaid=summed([a.repaid for a in wanted.absorbed]) / seen,
         written_off=written_off,
         refund=refund,
+        charge=jnp.sum(gain * price),
     )
     weights = [a.weight for a in wanted.absorbed]
     if state.ledgers is not None:
@@ -238,7 +239,6 @@ def go(
         **left_standing(book, state, weights, wanted.within),
         owed=state.owed - opening_debt,
         pool=state.pool + change,
-        flows=state.flows + booked(fee=jnp.sum(gain * price)),
         execution=Stock(units=stock.units - sold, claims=stock.claims * (1.0 - part)),
     )
     return state, dataclasses.replace(total, moved=moved)

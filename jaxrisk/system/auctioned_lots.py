@@ -20,7 +20,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.calls import Standing, units_behind
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.system import System, VenueState, booked
+from jaxrisk.system.system import System, VenueState
 from jaxrisk.system.takeover import Book, by_tranche, left_standing, noted, of_collateral, unsafe
 from jaxrisk.venue.auction import (
     Auction,
@@ -352,6 +352,7 @@ def go(
         written_off=sums(lost),
         refund=jnp.sum(bought.refund * mid),
         calls=summed([offer.moved.calls for offer in offers]),
+        charge=jnp.sum(penalty) * coin,
     )
     change = changed_pool(
         cash=sums(bought.repaid),
@@ -376,7 +377,6 @@ def go(
         **left_standing(book, state, part, wanted.within),
         owed=state.owed - opening_debt,
         pool=state.pool + change,
-        flows=state.flows + booked(fee=jnp.sum(penalty) * coin),
         execution=_restarted(rule, terms, lots, price / seen[accounts.debt_assets[0]]),
     )
     offer = Offer(

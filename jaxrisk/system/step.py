@@ -131,12 +131,12 @@ def _absorb_venue(
     covered = left * (jnp.sum(paid) / positive_or_one(loss - own))
     borne = left - covered
     zero, none = jnp.zeros_like(borne), jnp.zeros_like(unpaid)
-    diluted = venue.residual is Residual.DILUTED
+    diluted, carried = (venue.residual is r for r in (Residual.DILUTED, Residual.CARRIED))
     change = changed_pool(
         cash=covered + borne if diluted else covered,
         unsettled=-units,
-        deficit=borne if venue.residual is Residual.CARRIED else zero,
-        supplied=-borne if venue.residual is Residual.SOCIALISED else zero,
+        deficit=borne if carried else zero,
+        supplied=zero if carried or diluted else -borne,
         treasury=left - units,
     )
     flows = booked(

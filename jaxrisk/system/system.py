@@ -160,8 +160,8 @@ def opening_state(
     zero = jnp.zeros((), dtype)
     venues = tuple(
         VenueState(
-            collateral=tuple(_ones(system.keeper.choice.shares(t.accounts)[0], t) for t in book),
-            debt=tuple(_ones(system.keeper.choice.shares(t.accounts)[1], t) for t in book),
+            collateral=tuple(_ones(_shares(system, venue, t)[0], t) for t in book),
+            debt=tuple(_ones(_shares(system, venue, t)[1], t) for t in book),
             touched=tuple(jnp.zeros((), bool) for _ in book),
             log_index=jnp.zeros_like(venue.pool[Pool.DEBT]),
             index_carry=jnp.zeros_like(venue.pool[Pool.DEBT]),
@@ -185,6 +185,10 @@ def opening_state(
         rounds=zero,
         unconverged=zero,
     )
+
+
+def _shares(system: System, venue: Venue, tranche: Tranche) -> tuple[int, int]:
+    return system.keeper.choice_on(venue).shares(tranche.accounts)
 
 
 def _ones(shares: int, tranche: Tranche) -> jax.Array:
