@@ -358,6 +358,16 @@ def test_published_figures_come_out_of_the_step(kind):
     assert_close(actual.bad_debt, table[:, 3].sum() if recognised else 0.0, rtol=0.0, atol=0.02)
 
 
+def test_calls_on_all_collateral_in_proportion_restore_the_target():
+    held = np.array([[4e4, 5e4, 9e4], [6e4, 5e4, 1e4]])
+    weights = np.array([0.83, 0.80])
+    owed = (held * weights[:, None]).sum(axis=0) / np.array([0.99, 0.97, 0.95])
+    venue = call_venues.built("aave_v4", held, owed, call_venues.SEVERAL, target_health=1.05)
+    actual, taken = moves(venue)
+    left = (held * (1.0 - taken) * weights[:, None]).sum(axis=0) / (owed - actual.repaid)
+    assert_close(left, np.full(3, 1.05), rtol=1e-12, atol=0.0)
+
+
 def test_the_uniform_bonus_stays_a_number():
     """The path of one bonus for all must not grow an account axis."""
     venue = call_venues.built("morpho_blue", np.full((1, 3), 1e4), np.full(3, 9e3), ("wstETH",))
