@@ -77,7 +77,8 @@ class Flow(IntEnum):
 class AccountLedger:
     """What happened to each account so far, in the numeraire; leaves are `(account,)`.
 
-    Kept only in traces: a run over many scenarios carries no such arrays.
+    Kept only in traces: a run over many scenarios carries no such arrays. What borrowers get back
+    of an account that is sold whole is taken off what was seized.
     """
 
     seized: Float[Array, " account"]
