@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jaxrisk.system import keeper_calls
+from jaxrisk.system import keeper_calls, pool_play
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
+from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.venue import Venue
 
@@ -21,14 +22,18 @@ class Play:
         go: `(system, venue, book, state, market, wanted, offers, shares) -> (state, offer)`: the
             venue after every class went through as far as it was rationed, its balance sheet
             booked in units, and all that was moved and is sold.
+        wait: `(venue, book, state, price, rules) -> state`: what a step of time does to what this
+            kind of execution keeps, after interest; `None` where it keeps nothing that changes.
     """
 
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
     go: Callable[..., tuple[VenueState, Offer]]
+    wait: Callable[..., VenueState] | None = None
 
 
 _PLAYS: dict[type, Play] = {
     KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go),
+    DepositPool: Play(look=pool_play.look, go=pool_play.go, wait=pool_play.wait),
 }
 
 

@@ -15,6 +15,7 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
+from jaxrisk.system.execution import play_of
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
@@ -38,7 +39,7 @@ def step(
         noise: the step's random numbers, as the path model draws them.
     """
     state = move(system, rules, state, noise)
-    state = accrue(system, rules, state)
+    state = accrue(system, books, rules, state)
     state = see(system, state)
     state = cascade(system, books, rules, state)
     return absorb(system, state)
@@ -56,14 +57,19 @@ def move(system: System, rules: StepRules, state: State, noise: Any) -> State:
     return dataclasses.replace(state, market=market, paths=paths)
 
 
-def accrue(system: System, rules: StepRules, state: State) -> State:
-    """Return the state after interest: borrowers owe more, suppliers and treasury own it."""
-    mid = state.market.mid
-    venues = tuple(
-        _accrue_venue(venue, venue_state, select(mid, venue.accounts.debt_assets), rules)
-        for venue, venue_state in zip(system.venues, state.venues, strict=True)
-    )
-    return dataclasses.replace(state, venues=venues)
+def accrue(
+    system: System, books: tuple[tuple[Tranche, ...], ...], rules: StepRules, state: State
+) -> State:
+    """Return the state after interest: borrowers owe more, suppliers and treasury own it.
+
+    What a kind of execution keeps may change with time too.
+    """
+    mid, venues = state.market.mid, []
+    for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True):
+        price = select(mid, venue.accounts.debt_assets)
+        accrued, wait = _accrue_venue(venue, venue_state, price, rules), play_of(venue).wait
+        venues.append(accrued if wait is None else wait(venue, book, accrued, price, rules))
+    return dataclasses.replace(state, venues=tuple(venues))
 
 
 def _accrue_venue(

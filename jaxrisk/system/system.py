@@ -71,6 +71,10 @@ class Flow(IntEnum):
     RESIDUAL = 8  # bad debt that no fund covered
     REFUND = 9  # what was returned to borrowers beyond the debt that was repaid
     KEEPER_PAID = 10  # what keepers paid for the collateral
+    REDEEMED = 11  # debt redeemed at face value, part of what was repaid
+    DEPOSITOR_GAIN = 12  # collateral depositors got beyond the debt they paid; negative for a loss
+    DEPOSITOR_LOSS = 13  # bad debt that depositors of a pool took
+    BORROWER_LOSS = 14  # bad debt that was handed to other borrowers
 
 
 @pytree

@@ -12,10 +12,17 @@ class Residual(Enum):
     CARRIED: a deficit stays on the venue's books; suppliers are whole on paper and the last ones
         to leave are short (Aave v3.3+).
     SOCIALISED: suppliers' claims are cut at once, pro rata (Morpho Blue).
+    BORROWERS: what depositors of a pool do not pay is handed to the other accounts, so nothing is
+        ever written off (Liquity).
     """
 
     CARRIED = "suppliers (deficit carried)"
     SOCIALISED = "suppliers (written down)"
+    BORROWERS = "other borrowers (redistributed)"
+
+
+DEPOSITORS = "stability pool depositors"
+"""Who bears a loss before the other borrowers do."""
 
 
 def ordered_payment(
