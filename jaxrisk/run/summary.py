@@ -21,6 +21,7 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.waterfall import DEPOSITORS, Residual
 
 MEASURES = (
     "bad_debt_usd",
@@ -64,6 +65,9 @@ def scenario_table(system: System, outcome: Outcome, first: int) -> dict[str, np
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
         for bearer, values in _borne(venue, v, outcome):
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
+        if venue.residual is Residual.BORROWERS:
+            table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
+            table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
     return table
 
 
@@ -73,7 +77,18 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
         (name, np.asarray(outcome.paid)[:, index, layer])
         for layer, name in enumerate(venue.fund_names)
     ]
-    return [*paid, (venue.residual.value, np.asarray(outcome.supplier_loss)[:, index])]
+    if venue.residual is not Residual.BORROWERS:
+        return [*paid, (venue.residual.value, np.asarray(outcome.supplier_loss)[:, index])]
+    return [
+        *paid,
+        (DEPOSITORS, np.asarray(outcome.depositor_loss)[:, index]),
+        (venue.residual.value, np.asarray(outcome.redistributed_loss)[:, index]),
+    ]
+
+
+def _bearer_names(venue: Venue) -> list[str]:
+    pooled = [DEPOSITORS] if venue.residual is Residual.BORROWERS else []
+    return [*venue.fund_names, *pooled, venue.residual.value]
 
 
 def account_table(built: Built, trace: Trace) -> dict[str, Any]:
@@ -209,7 +224,7 @@ def _bearers(
 ) -> list[dict[str, Any]]:
     result = []
     for venue in system.venues:
-        for bearer in (*venue.fund_names, venue.residual.value):
+        for bearer in _bearer_names(venue):
             losses = scenarios[bearer_column(bearer, venue.name)]
             mean, error = mean_and_error(losses)
             tail = tail_summary(losses, (confidence,))[f"es_{confidence:g}"]

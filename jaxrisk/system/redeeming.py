@@ -6,6 +6,7 @@ price is back or the fee eats the gain. Redeemers buy in the market, redeem, and
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.liquidity import Liquidity
@@ -171,13 +172,15 @@ def amount_wanted(
     units = lambda y: law.volume_for(everywhere(y), depth)[asset] / price
     paid = price * (1.0 + minimum_return)
     gain = lambda y: bid.worth - bid.slope * (units(y) - prior) - paid * jnp.exp(y)
-    highest = rise(prior + bid.most)
-    y = highest
-    for _ in range(_ITERATIONS):
+
+    def closer(_: int, y: Float[Array, ""]) -> Float[Array, ""]:
         value, slope = jax.jvp(gain, (y,), (jnp.ones_like(y),))
         step = value / jnp.where(slope < 0, slope, -jnp.ones_like(slope))
         y = jnp.where(step > 0, y - step, y)
-        y = jnp.where(y > 0, y, jnp.zeros_like(y))
+        return jnp.where(y > 0, y, jnp.zeros_like(y))
+
+    highest = rise(prior + bid.most)
+    y = lax.fori_loop(0, _ITERATIONS, closer, highest)
     enough = gain(highest) >= 0
     amount = jnp.where(enough, bid.most, units(y) - prior)
     amount = smaller(amount, bid.most)

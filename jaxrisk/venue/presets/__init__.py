@@ -4,6 +4,8 @@ from jaxrisk.venue.presets.aave_v3 import PRESET as _AAVE_V3
 from jaxrisk.venue.presets.aave_v3 import aave_v3 as aave_v3
 from jaxrisk.venue.presets.liquity_v1 import PRESET as _LIQUITY_V1
 from jaxrisk.venue.presets.liquity_v1 import liquity_v1 as liquity_v1
+from jaxrisk.venue.presets.liquity_v2 import PRESET as _LIQUITY_V2
+from jaxrisk.venue.presets.liquity_v2 import liquity_v2 as liquity_v2
 from jaxrisk.venue.presets.morpho_blue import PRESET as _MORPHO_BLUE
 from jaxrisk.venue.presets.morpho_blue import morpho_blue as morpho_blue
 from jaxrisk.venue.presets.preset import Preset as Preset
@@ -12,5 +14,6 @@ from jaxrisk.venue.presets.preset import Terms as Terms
 PRESETS: dict[str, Preset] = {
     "aave_v3": _AAVE_V3,
     "liquity_v1": _LIQUITY_V1,
+    "liquity_v2": _LIQUITY_V2,
     "morpho_blue": _MORPHO_BLUE,
 }

@@ -86,7 +86,7 @@ def check_deposits(deposits: Mapping[str, float], accounts: Accounts, name: str)
     debt = float(np.asarray(accounts.debt, np.float64).sum())
     check_ranges({option: (value, 0.0, np.inf) for option, value in deposits.items()})
     total = sum(deposits.values())
-    if total > debt:
+    if total > debt * (1.0 + 1e-6):
         raise ValueError(
             f"{name}: {', '.join(deposits)}: {total:g} in all, but only {debt:g} of the stablecoin "
             "is owed and so exists; is the book a part of the system? Scale deposits alike"
