@@ -1,13 +1,11 @@
 """Bad input: each refusal names file, key or row, says what is meant, and writes nothing."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import command_line
 from tests.command_line import (
     BOOK,
     CONFIG,
@@ -18,20 +16,6 @@ from tests.command_line import (
     with_amount,
     write_project,
 )
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[command_line.Call]:
-    """Call the entry point in this interpreter."""
-    yield from command_line.calls_here(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the small system."""
-    return write_project(tmp_path_factory.mktemp("project")).parent
 
 
 def line_of(text: str, wanted: str) -> int:

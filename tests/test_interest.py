@@ -119,6 +119,7 @@ def test_interest_is_split_between_suppliers_and_the_protocol():
     for venue, old, new in zip(system.venues, before.venues, after.venues, strict=True):
         change = new.pool - old.pool
         interest = change[Pool.DEBT]
+        assert isinstance(venue.interest, KinkedRate)
         kept = interest * np.asarray(venue.interest.reserve_factor)
         assert (interest > 0).all()
         assert_close(change[Pool.TREASURY], kept, rtol=1e-6, atol=1e-9)

@@ -1,5 +1,7 @@
 """Deposit pools and redemptions in the step: against a scalar reference, and what must hold."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,8 +218,9 @@ def test_a_round_with_penalties_and_rates_is_that_of_the_reference(
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_derivatives_are_finite_and_the_type_is_kept(dtype):
     system = pool_systems.random_system(3, fall=0.25, depeg=0.04, dtype=dtype)
-    plan = Plan(steps=systems.STEPS, rounds=2, health_groups=1, differentiable=True)
-    layout, rules = layouts(system, plan), systems.rules_of(system, rounds=2, differentiable=True)
+    system = dataclasses.replace(system, venues=system.venues[:2])
+    plan = Plan(steps=systems.STEPS, rounds=1, health_groups=1, differentiable=True)
+    layout, rules = layouts(system, plan), systems.rules_of(system, rounds=1, differentiable=True)
 
     def total(system):
         books = cut_books(system, layout)

@@ -12,6 +12,7 @@ from jaxrisk.market.paths import GivenMoves
 from jaxrisk.system.system import Flow, State, System
 from jaxrisk.venue.close import FractionClose
 from jaxrisk.venue.incentive import AssetBonus, UniformBonus
+from jaxrisk.venue.interest import KinkedRate
 from jaxrisk.venue.venue import Pool
 from jaxrisk.venue.venue import Venue as EngineVenue
 from jaxrisk.venue.waterfall import Residual
@@ -27,7 +28,8 @@ def reference_venue(venue: EngineVenue, opening_price: np.ndarray) -> reference.
     category = np.asarray(accounts.category)
     held = accounts.collateral.shape[0]
     has_factor = isinstance(close, FractionClose)
-    incentive = venue.incentive
+    incentive, interest = venue.incentive, venue.interest
+    assert isinstance(interest, KinkedRate)
     assert isinstance(incentive, UniformBonus | AssetBonus)
     shape = (len(venue.categories), held)
     oracle = venue.oracle
@@ -46,11 +48,11 @@ def reference_venue(venue: EngineVenue, opening_price: np.ndarray) -> reference.
         small_position=2e3,
         minimum_leftover=1e3,
         rate={
-            "base": np.asarray(venue.interest.base),
-            "slope1": np.asarray(venue.interest.slope1),
-            "slope2": np.asarray(venue.interest.slope2),
-            "optimal": np.asarray(venue.interest.optimal_utilisation),
-            "reserve_factor": np.asarray(venue.interest.reserve_factor),
+            "base": np.asarray(interest.base),
+            "slope1": np.asarray(interest.slope1),
+            "slope2": np.asarray(interest.slope2),
+            "optimal": np.asarray(interest.optimal_utilisation),
+            "reserve_factor": np.asarray(interest.reserve_factor),
         },
         carried=venue.residual is Residual.CARRIED,
         funds=np.asarray(venue.funds).tolist(),

@@ -116,7 +116,7 @@ class FaceValueOracle:
         asset: its index.
     """
 
-    others: SpotOracle | ExchangeRateOracle | DelayedOracle | DeviationOracle
+    others: "Oracle"
     face_value: Float[Array, ""]
     asset: int = static()
 
@@ -133,7 +133,33 @@ class FaceValueOracle:
         return self.others.seen(state, market).at[self.asset].set(self.face_value)
 
 
-Oracle = SpotOracle | ExchangeRateOracle | DelayedOracle | DeviationOracle | FaceValueOracle
+@pytree
+class FixedOracle:
+    """Sees the opening prices for ever: a price that is written into the contract."""
+
+    def init(self, market: Market) -> Float[Array, " asset"]:
+        """Return the opening oracle state: the opening mid."""
+        return market.mid
+
+    def observe(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the state unchanged."""
+        del market
+        return state
+
+    def seen(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del market
+        return state
+
+
+Oracle = (
+    SpotOracle
+    | ExchangeRateOracle
+    | DelayedOracle
+    | DeviationOracle
+    | FixedOracle
+    | FaceValueOracle
+)
 
 
 def opening_prices(oracle: Oracle, market: Market) -> Float[Array, " asset"]:

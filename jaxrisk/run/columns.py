@@ -16,6 +16,8 @@ BEARERS: dict[str, str] = {
     "suppliers (deficit carried)": "left in the pool as a deficit that suppliers carry",
     "stability pool depositors": "paid by depositors for debts beyond the collateral they got",
     "other borrowers (redistributed)": "handed to the other borrowers, debt beyond collateral",
+    "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
+    "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
     "treasury": "paid by the protocol's treasury",
     "stakers": "taken from staked backstop capital",
@@ -100,6 +102,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "collateral that depositors of {venue} got beyond the debt they paid, at market prices",
         ),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
+        ("vault_{vault}_stated_share_price", "1", "share price that {vault} states, opening 1"),
+        (
+            "vault_{vault}_marked_share_price",
+            "1",
+            "share of {vault} at what its claims are worth, unrecognised losses included",
+        ),
     ),
     "accounts": _columns(
         ("account_id", "text", "account as named in the position table"),

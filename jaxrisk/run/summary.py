@@ -12,6 +12,7 @@ from jaxrisk.measure.exposure import liquidation_table, snapshot
 from jaxrisk.measure.leverage import account_columns
 from jaxrisk.measure.solvency import solvency_report
 from jaxrisk.measure.tail import exceedance_probability, mean_and_error, tail_summary
+from jaxrisk.measure.vault import Vault, vault_share_prices
 from jaxrisk.run.build import Built
 from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.columns import bearer_column
@@ -39,7 +40,9 @@ QUANTILES = (5, 25, 50, 75, 95)
 _DUST = 1e-9
 
 
-def scenario_table(system: System, outcome: Outcome, first: int) -> dict[str, np.ndarray]:
+def scenario_table(
+    system: System, outcome: Outcome, first: int, vaults: Sequence[Vault] = ()
+) -> dict[str, np.ndarray]:
     """Return the `scenarios` columns of consecutive scenarios, the first of which is `first`."""
     wide = lambda x: np.asarray(x, np.float64)
     count = len(outcome.rounds)
@@ -68,6 +71,10 @@ def scenario_table(system: System, outcome: Outcome, first: int) -> dict[str, np
         if venue.residual is Residual.BORROWERS:
             table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
             table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
+    for vault in vaults:
+        stated, marked = vault_share_prices(system, outcome, vault)
+        table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
+        table[f"vault_{vault.name}_marked_share_price"] = wide(marked)
     return table
 
 
@@ -77,13 +84,14 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
         (name, np.asarray(outcome.paid)[:, index, layer])
         for layer, name in enumerate(venue.fund_names)
     ]
-    if venue.residual is not Residual.BORROWERS:
-        return [*paid, (venue.residual.value, np.asarray(outcome.supplier_loss)[:, index])]
-    return [
-        *paid,
-        (DEPOSITORS, np.asarray(outcome.depositor_loss)[:, index]),
-        (venue.residual.value, np.asarray(outcome.redistributed_loss)[:, index]),
-    ]
+    left = outcome.supplier_loss
+    if venue.residual is Residual.STANDING:
+        # What is never recognised is still short at the end.
+        left = outcome.shortfall
+    elif venue.residual is Residual.BORROWERS:
+        paid.append((DEPOSITORS, np.asarray(outcome.depositor_loss)[:, index]))
+        left = outcome.redistributed_loss
+    return [*paid, (venue.residual.value, np.asarray(left)[:, index])]
 
 
 def _bearer_names(venue: Venue) -> list[str]:
@@ -204,6 +212,7 @@ def summarise(
             "unconverged": chance(unconverged, 0.5),
         },
         "bearers": _bearers(built.system, scenarios, max(levels)),
+        "vaults": {vault.name: _vault_summary(vault, scenarios, levels) for vault in built.vaults},
         "solvency": solvency_report(built.system),
         "snapshot": state,
         "sensitivities": [dataclasses.asdict(row) for row in rows],
@@ -238,6 +247,25 @@ def _bearers(
                 }
             )
     return result
+
+
+def _vault_summary(
+    vault: Vault, scenarios: Mapping[str, np.ndarray], levels: Sequence[float]
+) -> dict[str, Any]:
+    """Return a vault's share prices at the end, and the loss a share takes at its claims' worth."""
+    stated, marked = (
+        scenarios[f"vault_{vault.name}_{kind}_share_price"] for kind in ("stated", "marked")
+    )
+    gap = mean_and_error(stated - marked)
+    return {
+        "loss": vault.rule.loss.value,
+        "stated_share_price": mean_and_error(stated)[0],
+        "marked_share_price": mean_and_error(marked)[0],
+        "lowest_marked_share_price": float(marked.min()),
+        "hidden_loss_frac": gap[0],
+        "hidden_loss_frac_standard_error": gap[1],
+        "loss_frac": tail_summary(1.0 - marked, levels),
+    }
 
 
 def book_findings(built: Built) -> list[str]:

@@ -1,5 +1,7 @@
 """The calls keepers would make on one tranche of accounts, and what they do if they go through."""
 
+from typing import cast
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,6 +13,7 @@ from jaxrisk.system.book import Tranche
 from jaxrisk.system.offer import Moved
 from jaxrisk.system.policy import Keeper, Prices
 from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.close import WholeRule
 from jaxrisk.venue.venue import Venue
 
 Standing = tuple[Float[Array, "share account"], Float[Array, "share account"]]
@@ -42,18 +45,19 @@ def wanted_calls(
     width: Float[Array, ""] | None,
 ) -> Calls:
     """Return the calls that keepers would make: the exact rule on every account at once."""
-    view = keeper.choice.look(venue, tranche, prices, standing)
+    view = keeper.choice_on(venue).look(venue, tranche, prices, standing)
     position = view.position
     affordable = position.affordable
     repaid = smaller(venue.close.largest(position, width), affordable)
     # What is seized is in proportion to what is repaid, and exactly all where all is paid for.
-    share, refund = jnp.ones_like(affordable), None
+    share, surplus, charge = jnp.ones_like(affordable), None, None
     if venue.close.whole:
-        refund = affordable - repaid
+        surplus = affordable - repaid
+        charge = cast(WholeRule, venue.close).charge(position, surplus)
     else:
         share = jnp.where(affordable > 0, repaid / positive_or_one(affordable), share)
     weight = gate(position.total_debt - position.backing, position.total_debt, width)
-    pays = keeper.pays(venue, view, prices, share, repaid, refund, width)
+    pays = keeper.pays(venue, view, prices, share, repaid, surplus, width)
     weight = weight if pays is None else weight * pays
     collateral, debt = standing
     seized = _picked(collateral * (weight * share)[None, :], view.collateral_pick)
@@ -66,8 +70,9 @@ def wanted_calls(
     else:
         exhausted = ((share >= 1) & (position.collateral >= position.total_collateral))[None, :]
         left = weight[None, :] * debt - repaid
-    written_off = venue.recognition.write_off(exhausted, left)
+    written_off = venue.recognition.write_off(exhausted, left, position.total_debt)
     accounts, zero = tranche.accounts, jnp.zeros((), seized.dtype)
+    charged = zero if charge is None else jnp.sum(weight * charge)
     return Calls(
         seized=seized,
         repaid=repaid,
@@ -76,8 +81,9 @@ def wanted_calls(
             seized=units_behind(accounts.collateral, seized),
             repaid=units_behind(accounts.debt, repaid),
             written_off=units_behind(accounts.debt, written_off),
-            refund=zero if refund is None else jnp.sum(weight * refund),
+            refund=zero if surplus is None else jnp.sum(weight * surplus) - charged,
             calls=_count(keeper, repaid),
+            charge=charged,
         ),
     )
 
@@ -97,6 +103,7 @@ def no_calls(accounts: Accounts, standing: Standing) -> Calls:
             written_off=none,
             refund=jnp.zeros((), dtype),
             calls=jnp.zeros((), dtype),
+            charge=jnp.zeros((), dtype),
         ),
     )
 

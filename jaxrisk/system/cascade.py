@@ -142,7 +142,7 @@ def _with_flows(
         repaid=jnp.sum(moved.repaid * owed),
         bad_debt=bad_debt,
         refund=moved.refund,
-        fee=jnp.sum(offer.fee * held),
+        fee=jnp.sum(offer.fee * held) + moved.charge,
         keeper_paid=offer.paid,
         proceeds=jnp.sum(offer.sold * received),
         keeper_cost=jnp.zeros_like(bad_debt) if cost is None else moved.calls * cost,

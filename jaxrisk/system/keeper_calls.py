@@ -111,13 +111,14 @@ def _offer(
         moved, repaid=moved.repaid * growth, written_off=moved.written_off * growth
     )
     taken = jnp.sum(moved.seized * select(seen, accounts.collateral_assets))
-    given = jnp.sum(moved.repaid * select(seen, accounts.debt_assets)) + moved.refund
-    fee = venue.incentive.fee(moved.seized, bonus_share(taken, given))
+    given = jnp.sum(moved.repaid * select(seen, accounts.debt_assets))
+    beyond = moved.refund + moved.charge
+    fee = venue.incentive.fee(moved.seized, bonus_share(taken, given + beyond))
     return Offer(
         moved=moved,
         fee=fee,
         sold=spread(moved.seized - fee, accounts.collateral_assets, mid.shape[0]),
-        paid=jnp.sum(moved.repaid * select(mid, accounts.debt_assets)) + moved.refund,
+        paid=jnp.sum(moved.repaid * select(mid, accounts.debt_assets)) + beyond,
     )
 
 

@@ -19,6 +19,7 @@ class Moved:
         written_off: `(debt_asset,)` units recognised as bad.
         refund: value returned to borrowers, at seen prices.
         calls: how many calls (0 where calls cost nothing and are not counted).
+        charge: value that keepers pay to the protocol beyond the debt, at seen prices.
     """
 
     seized: Float[Array, " collateral_asset"]
@@ -26,6 +27,7 @@ class Moved:
     written_off: Float[Array, " debt_asset"]
     refund: Float[Array, ""]
     calls: Float[Array, ""]
+    charge: Float[Array, ""] | float = 0.0
 
     @property
     def anything(self) -> Bool[Array, ""]:
@@ -40,6 +42,7 @@ class Moved:
             written_off=share * self.written_off,
             refund=share * self.refund,
             calls=share * self.calls,
+            charge=share * self.charge,
         )
 
     def __add__(self, other: "Moved") -> "Moved":
@@ -50,6 +53,7 @@ class Moved:
             written_off=self.written_off + other.written_off,
             refund=self.refund + other.refund,
             calls=self.calls + other.calls,
+            charge=self.charge + other.charge,
         )
 
 

@@ -395,16 +395,18 @@ def wait(
         accrued = growth * jnp.sum(tranche.accounts.debt[0] * more[0])
         interest = interest.at[tranche.category].add(accrued)
         debt.append(owed + more)
-    total, share = jnp.sum(interest), venue.interest.reserve_factor
+    total, share = jnp.sum(interest), slot.interest_kept
     return dataclasses.replace(
         state,
         debt=tuple(debt),
         owed=state.owed + total / growth,
         pool=state.pool
-        + changed_pool(debt=total[None], supplied=total * (1.0 - share), treasury=total * share),
+        + changed_pool(
+            debt=total[None], supplied=total[None] * (1.0 - share), treasury=total[None] * share
+        ),
         execution=dataclasses.replace(kept, deposits=kept.deposits + (1.0 - share) * interest),
         flows=state.flows
-        + booked(interest=total * price[0], reserve_interest=total * share[0] * price[0]),
+        + booked(interest=total * price[0], reserve_interest=total * share * price[0]),
     )
 
 

@@ -35,6 +35,7 @@ from jaxrisk.venue.venue import Pool, Venue, imbalance
 # Above this many accounts a book is cut by health so that tranches out of reach can be skipped.
 _CUT_FROM = 4096
 _HEALTH_GROUPS = 2
+_LANES = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,9 @@ class Plan:
     Attributes:
         steps: number of steps.
         rounds: largest number of cascade rounds in a step.
-        chunk: scenarios simulated side by side on an accelerator. CPUs play them one after another
-            whatever the chunk: it is fastest there, and sums then round the same in every chunk.
+        chunk: scenarios simulated side by side on an accelerator.
+        lanes: scenarios simulated side by side on a CPU, where that pays: see `lanes_for`. Sums
+            round a little differently with another number, so a run and its replays share it.
         health_groups: into how many groups by health books are cut; `None` chooses by size.
         differentiable: use loops that reverse mode can pass through, and rematerialise steps.
     """
@@ -53,8 +55,14 @@ class Plan:
     steps: int
     rounds: int = 3
     chunk: int = 1
+    lanes: int = 1
     health_groups: int | None = None
     differentiable: bool = False
+
+    @property
+    def side_by_side(self) -> int:
+        """Scenarios simulated side by side on the backend in use."""
+        return self.lanes if jax.default_backend() == "cpu" else self.chunk
 
 
 @pytree
@@ -169,7 +177,7 @@ def simulate(
         chunk: scenarios simulated side by side on an accelerator, see `Plan`.
     """
     ids = np.arange(scenarios) if isinstance(scenarios, int) else np.asarray(scenarios)
-    plan = Plan(steps=steps, rounds=rounds, chunk=chunk)
+    plan = Plan(steps=steps, rounds=rounds, chunk=chunk, lanes=lanes_for(system, rounds))
     rules = step_rules(system, plan, step_years)
     return simulator(plan)(system, cut_books(system, layouts(system, plan)), rules, key, ids)
 
@@ -196,9 +204,9 @@ def simulator(plan: Plan) -> Simulator:
     """Return the function `(system, books, rules, key, ids) -> Outcome` over all local devices.
 
     One function a plan, so that equal shapes are compiled once. The number of ids need not divide
-    by devices or chunk: the last ones are padded and dropped.
+    by what is played side by side: the last ones are padded and dropped.
     """
-    run = over_scenarios(functools.partial(playing, plan), plan.chunk)
+    run = over_scenarios(functools.partial(playing, plan), plan.side_by_side)
 
     def simulate_ids(
         system: System, books: Books, rules: StepRules, key: Key[Array, ""], ids: np.ndarray
@@ -209,20 +217,20 @@ def simulator(plan: Plan) -> Simulator:
 
 
 def over_scenarios(
-    bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int
+    bind: Callable[..., Callable[[Int[Array, ""]], Any]], side_by_side: int
 ) -> Callable[[tuple, np.ndarray], Any]:
     """Return a function of `(arguments, ids)` that plays every id, on all local devices.
 
     Args:
         bind: from arguments to a function of one scenario's id; what it prepares is shared by
             all scenarios.
-        chunk: scenarios side by side on an accelerator.
+        side_by_side: scenarios played at once on each device.
     """
-    compiled = mapped(bind, chunk)
+    compiled = mapped(bind, side_by_side)
 
     def run(arguments: tuple, ids: np.ndarray) -> Any:
         count = len(ids)
-        block = jax.local_device_count() * chunk
+        block = jax.local_device_count() * side_by_side
         padded = np.resize(np.asarray(ids, np.uint32), -(-count // block) * block)
         return jax.tree.map(lambda x: x[:count], compiled(arguments, jnp.asarray(padded)))
 
@@ -235,17 +243,16 @@ def _mesh() -> jax.sharding.Mesh:
     return jax.make_mesh((jax.local_device_count(),), ("scenario",), axis_types=(AxisType.Auto,))
 
 
-def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int) -> Any:
+def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], side_by_side: int) -> Any:
     """Return the jitted map over `(arguments, ids)`.
 
-    The number of ids must divide by devices times chunk; see `over_scenarios`.
+    The number of ids must divide by devices times `side_by_side`; see `over_scenarios`.
     """
     replicated, sharded = PartitionSpec(), PartitionSpec("scenario")
 
     def on_device(arguments: tuple, ids: Int[Array, " scenario"]) -> Any:
         one = bind(*arguments)
-        side_by_side = chunk > 1 and jax.default_backend() != "cpu"
-        return lax.map(one, ids, batch_size=chunk if side_by_side else None)
+        return lax.map(one, ids, batch_size=side_by_side if side_by_side > 1 else None)
 
     return jax.jit(
         jax.shard_map(
@@ -268,6 +275,16 @@ def playing(
         return outcome(system, books, state, plan.steps)
 
     return play
+
+
+def lanes_for(system: System, rounds: int) -> int:
+    """Return how many scenarios a CPU plays best side by side.
+
+    One after another keeps the book in cache and lets a cascade stop early. A small book that is
+    played in one round has neither to gain: there each operation costs more than its accounts do.
+    """
+    largest = max(venue.accounts.count for venue in system.venues)
+    return _LANES if rounds == 1 and largest < _CUT_FROM else 1
 
 
 def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:

@@ -17,7 +17,7 @@ from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
-from jaxrisk.venue.interest import utilisation
+from jaxrisk.venue.interest import Balance
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
 from jaxrisk.venue.waterfall import Residual, ordered_payment
 
@@ -76,17 +76,19 @@ def _accrue_venue(
     venue: Venue, state: VenueState, price: Float[Array, " debt_asset"], rules: StepRules
 ) -> VenueState:
     debt = state.pool[Pool.DEBT]
-    rate = venue.interest.borrow_rate(utilisation(debt, state.pool[Pool.CASH]))
+    balance = Balance(debt=debt, cash=state.pool[Pool.CASH], supplied=state.pool[Pool.SUPPLIED])
+    accrued = venue.interest.advance(state.interest, balance, rules.step_years)
     # Kahan's sum: a year of hourly additions in float32 would drift otherwise. Interest is the
     # growth of the debt itself, so that the books of many steps add up to the index.
-    growth = rate * rules.step_years - state.index_carry
+    growth = accrued.log_growth - state.index_carry
     log_index = state.log_index + growth
     interest = state.owed * jnp.exp(log_index) - debt
-    kept = interest * venue.interest.reserve_factor
+    kept = interest * accrued.kept
     return dataclasses.replace(
         state,
         log_index=log_index,
         index_carry=(log_index - state.log_index) - growth,
+        interest=accrued.state,
         pool=state.pool + changed_pool(debt=interest, supplied=interest - kept, treasury=kept),
         flows=state.flows
         + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),

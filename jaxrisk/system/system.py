@@ -99,6 +99,7 @@ class VenueState:
         touched: per tranche, whether any of its accounts has been liquidated.
         log_index: `(debt_asset,)` log growth of debt since the opening.
         index_carry: `(debt_asset,)` what the last additions to the log index lost to rounding.
+        interest: what the venue's rule of interest remembers.
         owed: `(debt_asset,)` opening units of debt still standing, before interest.
         pool: `(row, debt_asset)` balance sheet in units, rows as in `Pool`.
         unsettled: value of what was written off and not yet allotted to a bearer, at the mid of
@@ -116,6 +117,7 @@ class VenueState:
     touched: tuple[Bool[Array, ""], ...]
     log_index: Float[Array, " debt_asset"]
     index_carry: Float[Array, " debt_asset"]
+    interest: Any
     owed: Float[Array, " debt_asset"]
     pool: Float[Array, "row debt_asset"]
     unsettled: Float[Array, ""]
@@ -160,11 +162,12 @@ def opening_state(
     zero = jnp.zeros((), dtype)
     venues = tuple(
         VenueState(
-            collateral=tuple(_ones(system.keeper.choice.shares(t.accounts)[0], t) for t in book),
-            debt=tuple(_ones(system.keeper.choice.shares(t.accounts)[1], t) for t in book),
+            collateral=tuple(_ones(_shares(system, venue, t)[0], t) for t in book),
+            debt=tuple(_ones(_shares(system, venue, t)[1], t) for t in book),
             touched=tuple(jnp.zeros((), bool) for _ in book),
-            log_index=jnp.zeros_like(venue.interest.base),
-            index_carry=jnp.zeros_like(venue.interest.base),
+            log_index=jnp.zeros_like(venue.pool[Pool.DEBT]),
+            index_carry=jnp.zeros_like(venue.pool[Pool.DEBT]),
+            interest=venue.interest.opening(),
             owed=venue.pool[Pool.DEBT],
             pool=venue.pool,
             unsettled=zero,
@@ -184,6 +187,10 @@ def opening_state(
         rounds=zero,
         unconverged=zero,
     )
+
+
+def _shares(system: System, venue: Venue, tranche: Tranche) -> tuple[int, int]:
+    return system.keeper.choice_on(venue).shares(tranche.accounts)
 
 
 def _ones(shares: int, tranche: Tranche) -> jax.Array:

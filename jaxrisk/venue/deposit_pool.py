@@ -65,6 +65,8 @@ class DepositPool:
 
     Attributes:
         liquidation: which accounts are called and what that moves, as in `PoolLiquidation`.
+        interest_kept: share of the interest on chosen rates that goes to the protocol; depositors
+            get the rest.
         redemption: `None` for a venue whose stablecoin cannot be redeemed.
         deposits: `(branch,)` opening deposits, in the stablecoin.
         kept: deposits that stay whatever happens.
@@ -76,6 +78,7 @@ class DepositPool:
     deposits: Float[Array, " branch"]
     kept: Float[Array, ""]
     sale_share: Float[Array, ""]
+    interest_kept: Float[Array, ""]
     redemption: RedemptionRules | None = None
 
     def opening(self, accounts: Accounts) -> PoolState:

@@ -1,11 +1,13 @@
 """Early calls: a band below the threshold in which an account may be closed a little."""
 
+import dataclasses
 from enum import IntEnum
+from typing import ClassVar, Self
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
 from jaxrisk.venue.call import exact_call
@@ -144,3 +146,86 @@ def early_call(
         bad_debt=jnp.zeros_like(debt),
         refusal=refusal,
     )
+
+
+@pytree
+class EarlyThenFullClose:
+    """A part within the band, everything above it.
+
+    The threshold that a venue's accounts stand under is then the lower end of the band.
+
+    Source: Morpho PreLiquidation `preLiquidate`, Morpho Blue `liquidate`.
+
+    Attributes:
+        band: where and how much early calls may repay.
+    """
+
+    band: EarlyClose
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the largest repayment."""
+        del width
+        collateral, debt = position.collateral, position.debt
+        factor = self.band.close_factor(self.band.progress(collateral, debt))
+        part = smaller(factor * debt, debt)
+        return jnp.where(debt > self.band.upper * collateral, debt, part)
+
+
+@pytree
+class EarlyThenFullBonus:
+    """The credit of the band within it, and the market's own above it.
+
+    Attributes:
+        band: credits of early calls.
+        bonus: of calls above the band, as a fraction of debt repaid.
+    """
+
+    band: EarlyClose
+    bonus: Float[Array, ""]
+
+    def credit(
+        self,
+        category: int,
+        backing: Float[Array, " account"],
+        debt: Float[Array, " account"],
+        collateral: Float[Array, " account"],
+    ) -> Float[Array, "1 account"]:
+        """Return collateral value per unit of debt of each account."""
+        del category, backing
+        early = self.band.credit(self.band.progress(collateral, debt))
+        return jnp.where(debt > self.band.upper * collateral, 1.0 + self.bonus, early)[None, :]
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return the largest of the credits."""
+        early = jnp.maximum(self.band.credit_lower, self.band.credit_upper)
+        largest = jnp.maximum(early, 1.0 + self.bonus)
+        return jnp.broadcast_to(largest[None, None], (categories, held))
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return zero: the liquidator keeps all that is handed over."""
+        del bonus_share
+        return jnp.zeros_like(seized)
+
+    def mean_fee(
+        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return zero."""
+        del repaid
+        return jnp.zeros_like(seized)
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with all its bonuses times `factor`."""
+        scaled = lambda credit: 1.0 + (credit - 1.0) * factor
+        band = dataclasses.replace(
+            self.band,
+            credit_lower=scaled(self.band.credit_lower),
+            credit_upper=scaled(self.band.credit_upper),
+        )
+        return dataclasses.replace(self, band=band, bonus=self.bonus * factor)

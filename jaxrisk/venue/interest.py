@@ -1,10 +1,55 @@
-"""How debts grow: rate curves and index accrual."""
+"""How debts grow: what a rule of interest answers, the kinked curve, and index accrual."""
+
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.pytree import pytree
+
+
+@pytree
+class Balance:
+    """What a rule of interest sees of a venue, in units; every leaf is `(debt_asset,)`.
+
+    Attributes:
+        debt: owed by accounts.
+        cash: available liquidity.
+        supplied: claims of suppliers.
+    """
+
+    debt: Float[Array, " debt_asset"]
+    cash: Float[Array, " debt_asset"]
+    supplied: Float[Array, " debt_asset"]
+
+
+@pytree
+class Accrued:
+    """What a step of interest does.
+
+    Attributes:
+        log_growth: `(debt_asset,)` growth of the log index of debt.
+        kept: `(debt_asset,)` share of the interest that goes to the protocol; it may be negative
+            where suppliers are promised more than borrowers pay.
+        state: of the rule, after the step.
+    """
+
+    log_growth: Float[Array, " debt_asset"]
+    kept: Float[Array, " debt_asset"]
+    state: Any
+
+
+class Interest(Protocol):
+    """What every rule of interest answers."""
+
+    def opening(self) -> Any:
+        """Return the rule's state before the first step; `None` where it has none."""
+        ...
+
+    def advance(self, state: Any, balance: Balance, years: Float[Array, ""]) -> Accrued:
+        """Return what a step of `years` at the balance of its beginning does."""
+        ...
 
 
 @pytree
@@ -28,6 +73,14 @@ class KinkedRate:
     slope2: Float[Array, " debt_asset"]
     optimal_utilisation: Float[Array, " debt_asset"]
     reserve_factor: Float[Array, " debt_asset"]
+
+    def opening(self) -> None:
+        """Return `None`: the curve has no memory."""
+
+    def advance(self, state: None, balance: Balance, years: Float[Array, ""]) -> Accrued:
+        """Return the growth at the rate of the balance."""
+        rate = self.borrow_rate(utilisation(balance.debt, balance.cash))
+        return Accrued(log_growth=rate * years, kept=self.reserve_factor, state=state)
 
     def borrow_rate(self, utilisation: Float[Array, " debt_asset"]) -> Float[Array, " debt_asset"]:
         """Return the borrow rate per year."""

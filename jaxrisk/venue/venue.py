@@ -12,7 +12,7 @@ from jaxrisk.venue.close import CloseRule
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.execution import Execution, KeeperCalls
 from jaxrisk.venue.incentive import Incentive
-from jaxrisk.venue.interest import KinkedRate
+from jaxrisk.venue.interest import Interest
 from jaxrisk.venue.recognition import Recognition
 from jaxrisk.venue.waterfall import Residual
 
@@ -58,7 +58,7 @@ class Venue:
     close: CloseRule
     incentive: Incentive
     recognition: Recognition
-    interest: KinkedRate
+    interest: Interest
     pool: Float[Array, "row debt_asset"]
     funds: Float[Array, " layer"]
     execution: Execution = KeeperCalls()

@@ -14,10 +14,13 @@ class Residual(Enum):
     SOCIALISED: suppliers' claims are cut at once, pro rata (Morpho Blue).
     BORROWERS: what depositors of a pool do not pay is handed to the other accounts, so nothing is
         ever written off (Liquity).
+    STANDING: nothing is ever recognised; debt without collateral stays on the books and accrues,
+        suppliers are whole on paper and the last ones to leave are short (Aave v3.0 to v3.2).
     """
 
     CARRIED = "suppliers (deficit carried)"
     SOCIALISED = "suppliers (written down)"
+    STANDING = "suppliers (debt left standing)"
     BORROWERS = "other borrowers (redistributed)"
 
 

@@ -1,12 +1,15 @@
 """Closing a whole account in one call: the pool first, then the protocol, then the borrower."""
 
 from enum import IntEnum
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
+from jaxrisk.venue.position import Position
 
 
 class WholeRefusal(IntEnum):
@@ -85,6 +88,20 @@ class WholeClose:
     fee: Float[Array, "*account"]
     transfer_tax: Float[Array, "*account"]
     unit: Float[Array, "*account"] | None = None
+    whole: ClassVar[bool] = True
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return all of the debt."""
+        del width
+        return position.total_debt
+
+    def charge(
+        self, position: Position, surplus: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return the protocol's fee, `fee V`, or the surplus where that is less."""
+        return smaller(self.fee * position.total_collateral, surplus)
 
     def call(self, account: WholeAccount) -> WholeCall:
         """Return what closing the account pays to whom, and why it may not be closed."""

@@ -9,7 +9,7 @@ from jaxrisk.venue.mean_threshold import mean_threshold_backing
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v3_legacy import BASE_UNIT, BASIS_POINT, close_rule
 from jaxrisk.venue.stranding_call import StrandingRefusal, stranding_call
-from tests.conformance.comparison import Replay, ordered_value
+from tests.conformance.comparison import Replay, ordered_value, reason
 
 REVERTS = {
     "HEALTH_FACTOR_NOT_BELOW_THRESHOLD": StrandingRefusal.HEALTHY,
@@ -31,7 +31,8 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
     everyone = np.arange(len(cases))
     _compare_account(replay, everyone, [c["account"] for c in cases], result, "before")
     recorded = [
-        REVERTS[c["revertReason"]] if c["reverted"] else StrandingRefusal.NONE for c in cases
+        reason(REVERTS, c["revertReason"]) if c["reverted"] else StrandingRefusal.NONE
+        for c in cases
     ]
     replay.compare_labels(
         "refusal", everyone, [StrandingRefusal(int(r)).name for r in result["refusal"]],

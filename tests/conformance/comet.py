@@ -8,7 +8,7 @@ from jaxrisk.venue.absorption import Absorption, backing_surplus, reserves_paid
 from jaxrisk.venue.settlement import Reason, Settlement
 from jaxrisk.venue.slope_rate import SlopeRate, TwoSlopeRates, per_period
 from jaxrisk.venue.storefront import Purchase, Storefront
-from tests.conformance.comparison import Replay
+from tests.conformance.comparison import Replay, reason
 
 PRICE_UNIT = 1e-8  # prices and values carry 8 decimals
 WAD = 1e18
@@ -43,7 +43,8 @@ def absorb(header: dict, cases: list[dict]) -> Replay:
     absorbed, surplus = run(collateral, debt, jnp.asarray(base_unit))
     refusal = [Reason(int(r)).name for r in absorbed.refusal]
     recorded = [
-        REVERTS[c["revertReason"]].name if c["absorbReverted"] else Reason.NONE.name for c in cases
+        reason(REVERTS, c["revertReason"]).name if c["absorbReverted"] else Reason.NONE.name
+        for c in cases
     ]
     replay.compare_labels("refusal", indices, refusal, recorded)
     liquidatable = [c["isLiquidatable"] for c in cases]
@@ -121,7 +122,7 @@ def buy_collateral(header: dict, cases: list[dict]) -> Replay:
         jnp.asarray(column("reservesBefore") * base_unit),
     )
     indices = np.arange(len(cases))
-    recorded = [REVERTS[c["revertReason"]] if c["reverted"] else Reason.NONE for c in cases]
+    recorded = [reason(REVERTS, c["revertReason"]) if c["reverted"] else Reason.NONE for c in cases]
     replay.compare_labels(
         "refusal", indices, [Reason(int(r)).name for r in sold.refusal], [r.name for r in recorded]
     )

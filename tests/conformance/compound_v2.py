@@ -9,7 +9,7 @@ from jaxrisk.venue.offered_call import OfferedClose
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.settlement import Reason, Settlement
 from jaxrisk.venue.slope_rate import SharedSlopeRate, SlopeRate, per_period
-from tests.conformance.comparison import Replay
+from tests.conformance.comparison import Replay, reason
 
 WAD = 1e18
 BLOCKS_PER_YEAR = 2_102_400.0
@@ -74,7 +74,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
         return rule.call(position, repay, ratio_unit=ratio_unit)
 
     call = run(book.position, jnp.asarray(_column(cases, "repayIn") * book.debt_unit))
-    recorded = [REVERTS[c["revertReason"]] if c["reverted"] else Reason.NONE for c in cases]
+    recorded = [reason(REVERTS, c["revertReason"]) if c["reverted"] else Reason.NONE for c in cases]
     replay.compare_labels(
         "refusal", indices, [Reason(int(r)).name for r in call.refusal], [r.name for r in recorded]
     )

@@ -1,5 +1,7 @@
 """Euler v2: liquidations with a health-inverse discount, and the linear kink rate, as recorded."""
 
+from enum import IntEnum
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.settlement import Reason, Settlement
 from jaxrisk.venue.slope_rate import SlopeRate
-from tests.conformance.comparison import Replay, ordered_value
+from tests.conformance.comparison import Replay, Unlisted, ordered_value, reason
 
 WAD, RATE = 1e18, 1e27
 BASIS_POINT = 1e-4
@@ -109,10 +111,10 @@ def _asked(case: dict, unit: float) -> float:
     return ordered_value(int(case["repayIn"]), int(case["debt"]), unit)
 
 
-def _reason(case: dict) -> Reason:
+def _reason(case: dict) -> IntEnum | Unlisted:
     """The contract passes over a healthy account in silence; the rule says why nothing happens."""
     if case["reverted"]:
-        return REVERTS[case["revertReason"]]
+        return reason(REVERTS, case["revertReason"])
     return Reason.HEALTHY if case["branch"] == "noop_healthy" else Reason.NONE
 
 

@@ -122,7 +122,6 @@ def issuer(
     oracle: Oracle | None,
     execution: DepositPool,
     minimum_ratio: Sequence[float],
-    interest_kept: float = 0.0,
 ) -> Venue:
     """Return an issuer of a stablecoin that counts a unit of it as 1.
 
@@ -135,7 +134,6 @@ def issuer(
         oracle: which price of collateral it sees; the market's mid where not given.
         execution: rules of pool and redemptions.
         minimum_ratio: by branch, below which an account can be liquidated.
-        interest_kept: share of interest that does not go to depositors.
     """
     number = lambda x: jnp.asarray(x, accounts.collateral.dtype)
     others: Any = oracle or SpotOracle()
@@ -157,7 +155,7 @@ def issuer(
             slope1=number([0.0]),
             slope2=number([0.0]),
             optimal_utilisation=number([0.5]),
-            reserve_factor=number([interest_kept]),
+            reserve_factor=number([0.0]),
         ),
         pool=opening_pool(accounts, number([0.0])),
         funds=number([0.0]),

@@ -115,6 +115,7 @@ def liquity_v1(
         deposits=number([deposits]),
         kept=number(table.deposits_kept),
         sale_share=number(sale_share),
+        interest_kept=number(0.0),
         redemption=rules if redemptions == "on" else None,
     )
     return issuer(

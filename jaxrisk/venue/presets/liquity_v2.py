@@ -105,6 +105,7 @@ def liquity_v2(
         deposits=number(list(deposits.values())),
         kept=number(table.deposits_kept),
         sale_share=number(sale_share),
+        interest_kept=number(1.0 - table.depositors_interest),
         redemption=_redemption(table, column("shutdown_ratio"), number)
         if redemptions == "on"
         else None,
@@ -116,7 +117,6 @@ def liquity_v2(
         oracle=oracle,
         execution=execution,
         minimum_ratio=[row.minimum_ratio for row in rows],
-        interest_kept=1.0 - table.depositors_interest,
     )
 
 
