@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrisk.numerics.keys import root_key
-from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts
+from jaxrisk.system.branch import Branch
+from jaxrisk.system.pool_play import slot_of
+from jaxrisk.system.redeeming import queue_of, redeemed
+from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, simulator
 from jaxrisk.system.system import Flow
+from jaxrisk.system.trace import tracer
+from jaxrisk.venue.redemption import RedemptionQueue, redeem, redeem_urgently
 from jaxrisk.venue.venue import Pool
 from tests import pool_systems, systems
 from tests import reference_pool as reference
@@ -282,3 +287,56 @@ def test_a_branch_below_its_shutdown_ratio_is_redeemed_with_a_bonus_and_pays_no_
     interest = [s.venues[1].flows[Flow.INTEREST] for verb, s in stages if verb == "accrue"]
     assert interest[0] > 0
     assert interest[1] == interest[2] == interest[0]
+
+
+NUMBERS = st.lists(st.floats(0.5, 3.0), min_size=6, max_size=6)
+
+
+@given(ratio=NUMBERS, rate=NUMBERS, share=st.floats(0.0, 1.2), shut=st.booleans())
+def test_a_queue_is_served_as_by_the_exact_rule(ratio, rate, share, shut):
+    debt = jnp.array([3e3, 1e4, 2e3, 5e4, 8e3, 6e3])
+    price, fee = jnp.array(2000.0), jnp.array(0.01)
+    collateral = jnp.asarray(ratio) * debt / price
+    ones = jnp.ones(6)
+    branch = Branch(
+        collateral_units=collateral, debt_units=debt, held=ones, owed=ones, rate=jnp.asarray(rate)
+    )
+    rules = slot_of(pool_systems.random_system(0).venues[1]).redemption
+    flag, amount = jnp.array(shut), share * jnp.sum(debt)
+    queue = queue_of(rules, branch, price, flag)
+    ours = redeemed(rules, branch, queue, amount, price=price, fee_rate=fee, shut=flag)
+    if shut:
+        exact = redeem_urgently(
+            amount, collateral=collateral, debt=debt, order=jnp.asarray(ratio), price=price,
+            bonus=jnp.array(0.02), shut_down=flag, least=jnp.array(0.0),
+        )  # fmt: skip
+    else:
+        line = RedemptionQueue(
+            collateral=collateral, debt=debt, rate=branch.rate,
+            listed=jnp.ones(6, bool), first=jnp.zeros(6, bool),
+        )  # fmt: skip
+        exact = redeem(
+            line, amount, price=price, fee_rate=fee, minimum_debt=jnp.array(0.0),
+            limit=jnp.array(jnp.inf), largest_fee=jnp.array(1.0),
+        )  # fmt: skip
+    assert_close(ours.repaid, exact.repaid, rtol=1e-9, atol=1e-9)
+    assert_close(ours.seized, exact.seized, rtol=1e-9, atol=1e-9)
+    assert (ours.fee == 0).all()
+
+
+def test_what_accounts_leave_and_lose_adds_up_to_the_flows():
+    system = pool_systems.random_system(8, fall=0.35, depeg=0.03)
+    plan = Plan(steps=systems.STEPS, rounds=systems.ROUNDS)
+    trace = tracer(plan, keep_steps=False)
+    rules = systems.rules_of(system)
+    ids = np.arange(1)
+    traced = trace(system, rules, root_key(1), ids)
+    end = simulator(plan)(system, cut_books(system, layouts(system, plan)), rules, root_key(1), ids)
+    for v in ISSUERS:
+        flows, accounts = end.flows[0, :, v], traced.accounts[v]
+        bad, refund = flows[Flow.BAD_DEBT], flows[Flow.REFUND]
+        assert bad > 0
+        assert_close(accounts.written_off.sum(), bad, rtol=1e-9, atol=1e-6)
+        taken = flows[Flow.LIQUIDATED] - refund
+        assert_close(accounts.seized.sum(), taken, rtol=1e-9, atol=1e-3)
+        assert_close(accounts.repaid.sum() + bad, flows[Flow.REPAID], rtol=1e-9, atol=1e-3)

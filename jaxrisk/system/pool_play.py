@@ -35,6 +35,8 @@ from jaxrisk.venue.venue import Pool, Venue, changed_pool
 
 Book = tuple[Tranche, ...]
 _MINUTES_A_YEAR = 365.0 * 24.0 * 60.0
+# Depositors hold what brings less than this share of the mid on average.
+_LOWEST_SALE = 0.1
 
 
 @pytree
@@ -199,10 +201,11 @@ def _mean(values: Float[Array, " branch"], weight: Float[Array, " branch"]) -> F
 
 
 def _sale_offer(venue: Venue, closings: list[Closing], market: Market) -> Offer:
-    """Return what depositors and callers sell, at any price: it costs nothing to go on."""
-    assets = venue.accounts.collateral_assets
+    """Return what depositors and callers sell, at almost any price: they ask for no profit."""
+    assets, mid = venue.accounts.collateral_assets, market.mid
     units = slot_of(venue).sale_share * _stacked(closings, "seized") + _stacked(closings, "fee")
-    return _bare_offer(venue, spread(units, assets, market.mid.shape[0]), jnp.zeros_like(units[0]))
+    sold = spread(units, assets, mid.shape[0])
+    return _bare_offer(venue, sold, _LOWEST_SALE * jnp.sum(sold * mid))
 
 
 def _redemption_offers(
