@@ -55,8 +55,8 @@ BAD_CONFIGS = {
         ("assets.WETH.price", "thousands separator?", "Use 3000.0"),
     ),
     "unknown preset": (
-        CONFIG.replace('preset = "aave_v3"', 'preset = "aave_v4"'),
-        ("venues.pool.preset", "aave_v4", "did you mean aave_v3?"),
+        CONFIG.replace('preset = "aave_v3"', 'preset = "aave_v5"'),
+        ("venues.pool.preset", "aave_v5", "did you mean aave_v4?"),
     ),
     "unknown asset of a venue": (
         CONFIG.replace('collateral = "wstETH"', 'collateral = "wsteth"'),

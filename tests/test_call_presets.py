@@ -14,7 +14,7 @@ from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.simulate import Plan, cut_books, layouts
 from jaxrisk.system.system import Flow, System, VenueState, opening_state
 from jaxrisk.venue.call import exact_call, repay_call
-from jaxrisk.venue.early_close import EarlyRefusal, EarlyThenFullBonus, early_call
+from jaxrisk.venue.early_close import EarlyThenFullBonus, early_call
 from jaxrisk.venue.health_bonus import AssetHealthBonus, HealthLinearBonus
 from jaxrisk.venue.health_discount import HealthDiscount, ShortfallDiscount
 from jaxrisk.venue.incentive import UniformBonus
@@ -22,7 +22,7 @@ from jaxrisk.venue.level_close import LevelBonus
 from jaxrisk.venue.offered_call import OfferedClose
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.recognition import AtZeroCollateral
-from jaxrisk.venue.settlement import Reason
+from jaxrisk.venue.settlement import Refusal
 from jaxrisk.venue.stranding_call import stranding_call
 from jaxrisk.venue.target_close import TargetClose
 from jaxrisk.venue.target_health import TargetPosition, target_call
@@ -133,7 +133,7 @@ def exact(kind: str, venue: Venue, held: np.ndarray, owed: np.ndarray, chosen: A
         assert isinstance(close, OfferedClose)
         offer = jnp.minimum(close.close_factor * owed, position.collateral / position.credit)
         call = close.call(position, offer * (1.0 - 1e-15))
-        assert set(np.asarray(call.refusal)) <= {Reason.NONE, Reason.HEALTHY}
+        assert set(np.asarray(call.refusal)) <= {Refusal.NONE, Refusal.HEALTHY}
         return call
     if kind == "euler_v2":
         assert isinstance(venue.incentive, ShortfallDiscount)
@@ -155,7 +155,7 @@ def exact(kind: str, venue: Venue, held: np.ndarray, owed: np.ndarray, chosen: A
         part = position.collateral / position.credit
         offer = jnp.where(position.debt < position.collateral, position.debt, part)
         call = close.call(position, offer)
-        assert set(np.asarray(call.refusal)) <= {Reason.NONE, Reason.HEALTHY}
+        assert set(np.asarray(call.refusal)) <= {Refusal.NONE, Refusal.HEALTHY}
         return call
     assert kind == "gearbox_v3"
     assert isinstance(close, WholeClose)
@@ -258,9 +258,9 @@ def test_accounts_are_closed_early_within_the_band_and_whole_above_it(ratio, siz
     progress = band.progress(collateral, debt)
     offer = band.close_factor(progress) * debt
     early = early_call(band, collateral, debt, offer, none)
-    in_band = np.asarray(early.refusal == EarlyRefusal.NONE)
+    in_band = np.asarray(early.refusal == Refusal.NONE)
     above = owed > float(band.upper) * held
-    assert set(np.asarray(early.refusal)[~in_band & ~above]) <= {EarlyRefusal.HEALTHY}
+    assert set(np.asarray(early.refusal)[~in_band & ~above]) <= {Refusal.HEALTHY}
     position = Position(
         collateral=collateral,
         debt=debt,
@@ -356,6 +356,16 @@ def test_published_figures_come_out_of_the_step(kind):
     assert_close(actual.repaid, expected, rtol=0.0, atol=0.01)
     assert_close(actual.seized, table[:, 2], **CENT)
     assert_close(actual.bad_debt, table[:, 3].sum() if recognised else 0.0, rtol=0.0, atol=0.02)
+
+
+def test_calls_on_all_collateral_in_proportion_restore_the_target():
+    held = np.array([[4e4, 5e4, 9e4], [6e4, 5e4, 1e4]])
+    weights = np.array([0.83, 0.80])
+    owed = (held * weights[:, None]).sum(axis=0) / np.array([0.99, 0.97, 0.95])
+    venue = call_venues.built("aave_v4", held, owed, call_venues.SEVERAL, target_health=1.05)
+    actual, taken = moves(venue)
+    left = (held * (1.0 - taken) * weights[:, None]).sum(axis=0) / (owed - actual.repaid)
+    assert_close(left, np.full(3, 1.05), rtol=1e-12, atol=0.0)
 
 
 def test_the_uniform_bonus_stays_a_number():

@@ -128,3 +128,17 @@ def test_derivatives_are_finite_exact_and_smooth():
         found = slope(jnp.array(0.8), jnp.array(width))
         assert bool(jnp.isfinite(found))
         assert found != 0
+
+
+@on_every_kind
+@settings(max_examples=10)
+@on_random_systems
+def test_larger_funds_never_raise_what_suppliers_bear(
+    policy, has_cost, seed, fall, log_depth, log_funds
+):
+    system = every_preset(policy, has_cost, seed, fall, log_depth, log_funds)
+    insured = systems.with_venues(system, lambda v: dataclasses.replace(v, funds=3.0 * v.funds))
+    before, after = (systems.played_verb_by_verb(s)[-1][1] for s in (system, insured))
+    for old, new in zip(before.venues, after.venues, strict=True):
+        bad_debt = old.flows[Flow.BAD_DEBT]
+        assert new.flows[Flow.RESIDUAL] <= old.flows[Flow.RESIDUAL] + 1e-9 * bad_debt

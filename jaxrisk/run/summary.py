@@ -23,7 +23,7 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.venue import Venue
-from jaxrisk.venue.waterfall import Residual
+from jaxrisk.venue.waterfall import DEPOSITORS, Residual
 
 MEASURES = (
     "bad_debt_usd",
@@ -71,6 +71,9 @@ def scenario_table(
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
         if play_of(venue).unsold is not None:
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
+        if venue.residual is Residual.BORROWERS:
+            table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
+            table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
         table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
@@ -83,8 +86,14 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
-    # What is never recognised is still short at the end.
-    last = {Residual.DILUTED: outcome.dilution, Residual.STANDING: outcome.shortfall}
+    if venue.residual is Residual.BORROWERS:
+        paid.append(outcome.depositor_loss[:, index])
+    last = {
+        Residual.DILUTED: outcome.dilution,
+        # What is never recognised is still short at the end.
+        Residual.STANDING: outcome.shortfall,
+        Residual.BORROWERS: outcome.redistributed_loss,
+    }
     paid.append(last.get(venue.residual, outcome.supplier_loss)[:, index])
     return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
 
@@ -92,7 +101,8 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
     own = ("treasury",) if venue.treasury_pays else ()
-    return (*own, *venue.fund_names, venue.residual.value)
+    pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
+    return (*own, *venue.fund_names, *pooled, venue.residual.value)
 
 
 def account_table(built: Built, trace: Trace) -> dict[str, Any]:

@@ -21,19 +21,22 @@ Standing = tuple[Float[Array, "share account"], Float[Array, "share account"]]
 
 @pytree
 class Calls:
-    """Calls as fractions of the book, before rationing; all `(share, account)`.
+    """Calls as fractions of the book, before rationing; `(share, account)` where not stated.
 
     Attributes:
         seized: collateral that would be taken.
         repaid: debt that would be repaid.
         written_off: debt that would be recognised as bad.
         moved: the units they would move, at opening units of debt.
+        refund: `(account,)` value that each borrower would get back; `None` where accounts are not
+            closed whole.
     """
 
     seized: Float[Array, "share account"]
     repaid: Float[Array, "share account"]
     written_off: Float[Array, "share account"]
     moved: Moved
+    refund: Float[Array, " account"] | None = None
 
 
 def wanted_calls(
@@ -50,10 +53,10 @@ def wanted_calls(
     affordable = position.affordable
     repaid = smaller(venue.close.largest(position, width), affordable)
     # What is seized is in proportion to what is repaid, and exactly all where all is paid for.
-    share, surplus, charge = jnp.ones_like(affordable), None, None
+    share, surplus, refund = jnp.ones_like(affordable), None, None
     if venue.close.whole:
         surplus = affordable - repaid
-        charge = cast(WholeRule, venue.close).charge(position, surplus)
+        refund = surplus - cast(WholeRule, venue.close).charge(position, surplus)
     else:
         share = jnp.where(affordable > 0, repaid / positive_or_one(affordable), share)
     weight = gate(position.total_debt - position.backing, position.total_debt, width)
@@ -72,7 +75,11 @@ def wanted_calls(
         left = weight[None, :] * debt - repaid
     written_off = venue.recognition.write_off(exhausted, left, position.total_debt)
     accounts, zero = tranche.accounts, jnp.zeros((), seized.dtype)
-    charged = zero if charge is None else jnp.sum(weight * charge)
+    returned = charged = zero
+    if surplus is not None and refund is not None:
+        refund = weight * refund
+        returned = jnp.sum(refund)
+        charged = jnp.sum(weight * surplus) - returned
     return Calls(
         seized=seized,
         repaid=repaid,
@@ -81,15 +88,16 @@ def wanted_calls(
             seized=units_behind(accounts.collateral, seized),
             repaid=units_behind(accounts.debt, repaid),
             written_off=units_behind(accounts.debt, written_off),
-            refund=zero if surplus is None else jnp.sum(weight * surplus) - charged,
+            refund=returned,
             calls=_count(keeper, repaid),
             charge=charged,
         ),
+        refund=refund,
     )
 
 
-def no_calls(accounts: Accounts, standing: Standing) -> Calls:
-    """Return calls that move nothing."""
+def no_calls(accounts: Accounts, standing: Standing, *, whole: bool) -> Calls:
+    """Return calls that move nothing, of accounts that are closed whole or not."""
     dtype = standing[0].dtype
     none = jnp.zeros(len(accounts.debt_assets), dtype)
     collateral, debt = jnp.zeros_like(standing[0]), jnp.zeros_like(standing[1])
@@ -105,6 +113,7 @@ def no_calls(accounts: Accounts, standing: Standing) -> Calls:
             calls=jnp.zeros((), dtype),
             charge=jnp.zeros((), dtype),
         ),
+        refund=jnp.zeros(accounts.count, dtype) if whole else None,
     )
 
 

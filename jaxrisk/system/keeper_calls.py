@@ -79,7 +79,7 @@ def look(
         hit = touched
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
-            none = lambda p, t=tranche: no_calls(t.accounts, p)
+            none = lambda p, t=tranche: no_calls(t.accounts, p, whole=venue.close.whole)
             calls.append(lax.cond(hit, want, none, pair))
         else:
             calls.append(want(pair))
@@ -195,8 +195,7 @@ def _noted(
     assert state.ledgers is not None
     return tuple(
         AccountLedger(
-            seized=ledger.seized
-            + shares[tranche.category] * value_behind(tranche.accounts.collateral, c.seized, held),
+            seized=ledger.seized + shares[tranche.category] * _taken(tranche, c, held),
             repaid=ledger.repaid
             + shares[tranche.category] * value_behind(tranche.accounts.debt, c.repaid, owed),
             written_off=ledger.written_off
@@ -204,6 +203,14 @@ def _noted(
         )
         for ledger, tranche, c in zip(state.ledgers, book, wanted.calls, strict=True)
     )
+
+
+def _taken(
+    tranche: Tranche, calls: Calls, held: Float[Array, " collateral_asset"]
+) -> Float[Array, " account"]:
+    """Return the value of what calls take, less what the borrower gets back."""
+    taken = value_behind(tranche.accounts.collateral, calls.seized, held)
+    return taken if calls.refund is None else taken - calls.refund
 
 
 def _pairs(state: VenueState) -> list[Standing]:

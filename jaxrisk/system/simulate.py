@@ -141,6 +141,26 @@ class Outcome:
         return self._flow(Flow.DILUTION)
 
     @property
+    def redeemed(self) -> Float[Array, "*scenario venue"]:
+        """Debt redeemed at face value, part of what was repaid."""
+        return self._flow(Flow.REDEEMED)
+
+    @property
+    def depositor_gain(self) -> Float[Array, "*scenario venue"]:
+        """Collateral that depositors of a pool got beyond the debt they paid, before selling it."""
+        return self._flow(Flow.DEPOSITOR_GAIN)
+
+    @property
+    def depositor_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt that depositors of a pool took, not netted with gains of other calls."""
+        return self._flow(Flow.DEPOSITOR_LOSS)
+
+    @property
+    def redistributed_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt that was handed to other borrowers, not netted with gains of other calls."""
+        return self._flow(Flow.BORROWER_LOSS)
+
+    @property
     def interest(self) -> Float[Array, "*scenario venue"]:
         """Interest accrued by borrowers."""
         return self._flow(Flow.INTEREST)

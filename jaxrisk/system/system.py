@@ -73,13 +73,18 @@ class Flow(IntEnum):
     KEEPER_PAID = 10  # what keepers paid for the collateral
     TREASURY_PAID = 11  # bad debt the protocol's own claims bore
     DILUTION = 12  # bad debt covered by issuing the protocol's token
+    REDEEMED = 13  # debt redeemed at face value, part of what was repaid
+    DEPOSITOR_GAIN = 14  # collateral depositors got beyond the debt they paid; negative for a loss
+    DEPOSITOR_LOSS = 15  # bad debt that depositors of a pool took
+    BORROWER_LOSS = 16  # bad debt that was handed to other borrowers
 
 
 @pytree
 class AccountLedger:
     """What happened to each account so far, in the numeraire; leaves are `(account,)`.
 
-    Kept only in traces: a run over many scenarios carries no such arrays.
+    Kept only in traces: a run over many scenarios carries no such arrays. What borrowers get back
+    of an account that is sold whole is taken off what was seized.
     """
 
     seized: Float[Array, " account"]

@@ -1,28 +1,17 @@
 """Early calls: a band below the threshold in which an account may be closed a little."""
 
 import dataclasses
-from enum import IntEnum
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
 from jaxrisk.venue.call import exact_call
 from jaxrisk.venue.position import Position
-
-
-class EarlyRefusal(IntEnum):
-    """Why an early call does not go through; the first four are those of `Refusal`."""
-
-    NONE = 0
-    HEALTHY = 1
-    DUST = 2
-    EXCEEDS_POSITION = 3
-    ABOVE_BAND = 4
-    EXCEEDS_ALLOWANCE = 5
+from jaxrisk.venue.settlement import Refusal, Settlement, settled
 
 
 @pytree
@@ -69,29 +58,6 @@ class EarlyClose:
         return self.credit_lower + progress * (self.credit_upper - self.credit_lower)
 
 
-@pytree
-class EarlyCall:
-    """The outcome of early calls, in the numeraire; every leaf is `(account,)`.
-
-    Amounts are those of a call that goes through; where `refusal` is not `NONE`, none move.
-
-    Attributes:
-        repaid: debt value repaid.
-        seized: collateral value taken.
-        fee: protocol's part of `seized`: none.
-        refund: value given back to the borrower in the call: none.
-        bad_debt: debt written off in the call: none, the band ends below insolvency.
-        refusal: why the call is refused, an `EarlyRefusal`.
-    """
-
-    repaid: Float[Array, " account"]
-    seized: Float[Array, " account"]
-    fee: Float[Array, " account"]
-    refund: Float[Array, " account"]
-    bad_debt: Float[Array, " account"]
-    refusal: Int[Array, " account"]
-
-
 def early_call(
     rule: EarlyClose,
     collateral: Float[Array, " account"],
@@ -101,7 +67,7 @@ def early_call(
     *,
     collateral_unit: Float[Array, " account"] | None = None,
     debt_unit: Float[Array, " account"] | None = None,
-) -> EarlyCall:
+) -> Settlement:
     """Return the call of a liquidator who names exactly one amount, and why it is refused.
 
     Args:
@@ -134,18 +100,11 @@ def early_call(
     offered = jnp.where(seize > 0, call.repaid, repay)
     too_large = offered > rule.close_factor(progress) * debt
     refusal = jnp.where(
-        too_large & (refusal != EarlyRefusal.HEALTHY), EarlyRefusal.EXCEEDS_ALLOWANCE, refusal
+        too_large & (refusal != Refusal.HEALTHY), Refusal.EXCEEDS_ALLOWANCE, refusal
     )
     above = owed > floor_to(quoted * rule.upper, debt_unit)
-    refusal = jnp.where(above, EarlyRefusal.ABOVE_BAND, refusal)
-    return EarlyCall(
-        repaid=call.repaid,
-        seized=call.seized,
-        fee=call.fee,
-        refund=jnp.zeros_like(debt),
-        bad_debt=jnp.zeros_like(debt),
-        refusal=refusal,
-    )
+    refusal = jnp.where(above, Refusal.ABOVE_BAND, refusal)
+    return settled(refusal, repaid=call.repaid, seized=call.seized, fee=call.fee)
 
 
 @pytree

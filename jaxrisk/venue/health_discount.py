@@ -13,7 +13,7 @@ from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement, first_reason, settled
+from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
 
 @pytree
@@ -105,9 +105,9 @@ class HealthDiscount:
         seized = jnp.where(repaid >= limit.repaid, limit.seized, scaled)
         return settled(
             first_reason(
-                (self._cooling_off(since_check, limit.healthy), Reason.COOLING_OFF),
-                (~open_ended & (repay > limit.repaid), Reason.EXCEEDS_ALLOWANCE),
-                (limit.healthy, Reason.HEALTHY),
+                (self._cooling_off(since_check, limit.healthy), Refusal.COOLING_OFF),
+                (~open_ended & (repay > limit.repaid), Refusal.EXCEEDS_ALLOWANCE),
+                (limit.healthy, Refusal.HEALTHY),
             ),
             repaid=repaid,
             seized=seized,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement, first_reason, settled
+from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
 
 @pytree
@@ -62,9 +62,9 @@ class OfferedClose:
         fee = floor_to(self.seizure_fee * seized, position.collateral_unit)
         allowance = self.largest(position, None)
         refusal = first_reason(
-            (position.backing >= position.total_debt, Reason.HEALTHY),
-            (repay > allowance, Reason.EXCEEDS_ALLOWANCE),
-            (repay <= 0, Reason.NOTHING_ASKED),
-            (seized > position.collateral, Reason.EXCEEDS_POSITION),
+            (position.backing >= position.total_debt, Refusal.HEALTHY),
+            (repay > allowance, Refusal.EXCEEDS_ALLOWANCE),
+            (repay <= 0, Refusal.NOTHING_ASKED),
+            (seized > position.collateral, Refusal.EXCEEDS_POSITION),
         )
         return settled(refusal, repaid=repay, seized=seized, fee=fee)

@@ -10,7 +10,7 @@ from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement, first_reason, settled
+from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
 
 @pytree
@@ -103,9 +103,9 @@ class TargetClose:
         bare = position.collateral <= 0
         return settled(
             first_reason(
-                ((position.debt <= 0) | (request <= 0), Reason.NOTHING_ASKED),
-                (~bare & (position.backing >= position.total_debt), Reason.HEALTHY),
-                (~bare & ((repaid <= 0) | (seized <= 0)), Reason.NOTHING_REPAID),
+                ((position.debt <= 0) | (request <= 0), Refusal.NOTHING_ASKED),
+                (~bare & (position.backing >= position.total_debt), Refusal.HEALTHY),
+                (~bare & ((repaid <= 0) | (seized <= 0)), Refusal.NOTHING_REPAID),
             ),
             repaid=repaid,
             seized=seized,
@@ -130,10 +130,10 @@ class TargetClose:
             value_unit: smallest value the contract computes with; `None` for real values.
         """
         seen = self.preview(position, request, value_unit=value_unit)
-        none = jnp.asarray(Reason.NONE.value, seen.refusal.dtype)
+        none = jnp.asarray(Refusal.NONE.value, seen.refusal.dtype)
         further = first_reason(
-            (seen.repaid > request, Reason.WHOLE_REQUIRED),
-            (position.collateral <= 0, Reason.NO_COLLATERAL),
+            (seen.repaid > request, Refusal.WHOLE_REQUIRED),
+            (position.collateral <= 0, Refusal.NO_COLLATERAL),
         )
         refusal = jnp.where(seen.refusal == none, further, seen.refusal)
         return settled(refusal, repaid=seen.repaid, seized=seen.seized)

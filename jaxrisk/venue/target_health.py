@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
-from jaxrisk.venue.call import Refusal
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.recognition import AtZeroCollateral
+from jaxrisk.venue.settlement import Refusal
 
 
 @pytree

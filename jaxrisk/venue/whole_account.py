@@ -1,6 +1,5 @@
 """Closing a whole account in one call: the pool first, then the protocol, then the borrower."""
 
-from enum import IntEnum
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -10,13 +9,7 @@ from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.position import Position
-
-
-class WholeRefusal(IntEnum):
-    """Why an account is not closed; the numbers are those of `Refusal`."""
-
-    NONE = 0
-    HEALTHY = 1
+from jaxrisk.venue.settlement import Refusal
 
 
 @pytree
@@ -53,7 +46,7 @@ class WholeCall:
         refund: what the borrower gets back.
         bad_debt: principal and interest the pool does not get back.
         transfer_tax: what a token that charges for transfers keeps of the payment to the pool.
-        refusal: why the account is not closed, a `WholeRefusal`.
+        refusal: why the account is not closed, a `Refusal`.
     """
 
     repaid: Float[Array, " account"]
@@ -125,5 +118,5 @@ class WholeClose:
             refund=jnp.where(enough, paid - gross_due, nothing),
             bad_debt=jnp.where(whole, nothing, -surplus),
             transfer_tax=gross - net,
-            refusal=jnp.where(healthy, WholeRefusal.HEALTHY, WholeRefusal.NONE),
+            refusal=jnp.where(healthy, Refusal.HEALTHY, Refusal.NONE),
         )

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.venue.call import Refusal, call_refusal, repay_call
+from jaxrisk.venue.call import call_refusal, repay_call
 from jaxrisk.venue.interest import KinkedRate, linear_growth, taylor_growth, utilisation
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v3 import close_rule
 from jaxrisk.venue.recognition import AtZeroCollateral
+from jaxrisk.venue.settlement import Refusal
 from tests.conformance.comparison import Replay, ordered_value, reason
 
 BASE_UNIT = 1e-8  # base-currency amounts carry 8 decimals

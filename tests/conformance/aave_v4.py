@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.numerics.rounding import floor_to
-from jaxrisk.venue.call import Refusal
 from jaxrisk.venue.health_bonus import HealthLinearBonus
 from jaxrisk.venue.hub import Hub, accrue, supply
 from jaxrisk.venue.interest import KinkedRate, utilisation
@@ -15,6 +14,7 @@ from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v4 import BASIS_POINT, VIRTUAL_AMOUNT, close_rule
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.risk_premium import Premium, premium_at, risk_premium
+from jaxrisk.venue.settlement import Refusal
 from jaxrisk.venue.target_health import TargetHealthClose, TargetPosition, target_call
 from tests.conformance.comparison import Replay, reason
 

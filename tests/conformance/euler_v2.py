@@ -9,7 +9,7 @@ import numpy as np
 from jaxrisk.venue.health_discount import HealthDiscount, Limit
 from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement
+from jaxrisk.venue.settlement import Refusal, Settlement
 from jaxrisk.venue.slope_rate import SlopeRate
 from tests.conformance.comparison import Replay, Unlisted, ordered_value, reason
 
@@ -17,7 +17,7 @@ WAD, RATE = 1e18, 1e27
 BASIS_POINT = 1e-4
 FULL_USE = 2.0**32 - 1.0  # utilisation is a 32-bit fraction
 MINIMUM_SOCIALISED = 1e6 / WAD  # 1e6 of the smallest units of account
-REVERTS = {"E_ExcessiveRepayAmount()": Reason.EXCEEDS_ALLOWANCE}
+REVERTS = {"E_ExcessiveRepayAmount()": Refusal.EXCEEDS_ALLOWANCE}
 
 
 class _Book:
@@ -77,7 +77,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
         replay.compare(what, indices, np.asarray(actual) / unit, _column(cases, what))
     recorded = [_reason(c) for c in cases]
     replay.compare_labels(
-        "refusal", indices, [Reason(int(r)).name for r in call.refusal], [r.name for r in recorded]
+        "refusal", indices, [Refusal(int(r)).name for r in call.refusal], [r.name for r in recorded]
     )
     _compare_after(replay, cases, book, call)
     return replay
@@ -115,7 +115,7 @@ def _reason(case: dict) -> IntEnum | Unlisted:
     """The contract passes over a healthy account in silence; the rule says why nothing happens."""
     if case["reverted"]:
         return reason(REVERTS, case["revertReason"])
-    return Reason.HEALTHY if case["branch"] == "noop_healthy" else Reason.NONE
+    return Refusal.HEALTHY if case["branch"] == "noop_healthy" else Refusal.NONE
 
 
 def irm_linear_kink(header: dict, cases: list[dict]) -> Replay:

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.venue.call import Refusal, exact_call
+from jaxrisk.venue.call import exact_call
 from jaxrisk.venue.incentive import incentive_factor
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.morpho_blue import CURSOR, MAXIMUM_FACTOR
 from jaxrisk.venue.recognition import AtZeroCollateral
+from jaxrisk.venue.settlement import Refusal
 from tests.conformance.comparison import Replay, ordered_value, reason
 
 REVERTS = {
