@@ -16,8 +16,16 @@ from jaxrisk.market.liquidity import RespondingDepth
 from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.numerics.keys import root_key
-from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, step_rules
+from jaxrisk.system.simulate import (
+    Plan,
+    cut_books,
+    final_state,
+    layouts,
+    simulator,
+    step_rules,
+)
 from jaxrisk.system.system import Flow, State, System
+from jaxrisk.system.trace import tracer
 from jaxrisk.venue.absorption import Absorption
 from jaxrisk.venue.accrual import CurveInterest, SpreadInterest
 from jaxrisk.venue.auction import Vault, start_auction
@@ -415,6 +423,23 @@ def test_single_precision_follows_double():
     for new, old in zip(single.venues, double.venues, strict=True):
         size = np.abs(old.flows).sum()
         assert_close(new.flows, old.flows, rtol=1e-3, atol=1e-4 * size)
+
+
+def test_accounts_add_up_to_what_their_venues_took():
+    system = takeover_systems.random_system(6, fall=0.2, depth=1e8, ceiling=1e7)
+    plan = Plan(steps=systems.STEPS, rounds=2)
+    rules, key, ids = step_rules(system, plan, systems.STEP_YEARS), root_key(1), np.array([0])
+    books = cut_books(system, layouts(system, plan))
+    ended = jax.device_get(simulator(plan)(system, books, rules, key, ids))
+    traced = jax.device_get(tracer(plan, keep_steps=False)(system, rules, key, ids))
+    for v in (STOCK, VAULTS):
+        seized = traced.accounts[v].seized.sum()
+        assert_close(seized, ended.liquidated[0, v], rtol=1e-9, atol=0.0)
+        assert seized > 0
+    stock = traced.accounts[STOCK]
+    assert_close(stock.repaid.sum(), ended.repaid[0, STOCK], rtol=1e-9, atol=0.0)
+    assert (ended.unsold[0, [STOCK, VAULTS]] >= 0).all()
+    assert ended.unsold[0, 0] == 0
 
 
 def test_pairs_of_steps_age_the_lots():
