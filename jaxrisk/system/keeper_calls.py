@@ -179,6 +179,25 @@ def go(
     return state, total
 
 
+def standing(
+    venue: Venue, book: Book, state: VenueState, mid: Float[Array, " asset"]
+) -> Float[Array, " account"]:
+    """Return the value that stands behind each account, tranche after tranche.
+
+    Args:
+        venue: the venue.
+        book: its accounts in tranches.
+        state: the venue now.
+        mid: `(asset,)` the market's mid.
+    """
+    held = select(mid, venue.accounts.collateral_assets)
+    values = [
+        value_behind(tranche.accounts.collateral, left, held)
+        for tranche, left in zip(book, state.collateral, strict=True)
+    ]
+    return jnp.concatenate(values)
+
+
 def _noted(
     venue: Venue,
     book: Book,

@@ -15,6 +15,7 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
+from jaxrisk.system.execution import play_of
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import Balance
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
@@ -57,7 +58,10 @@ def move(system: System, rules: StepRules, state: State, noise: Any) -> State:
 
 
 def accrue(system: System, rules: StepRules, state: State) -> State:
-    """Return the state after interest: borrowers owe more, suppliers and treasury own it."""
+    """Return the state after the time of the step: debts have grown, clocks gone on.
+
+    Of what borrowers owe more, suppliers and treasury own their parts.
+    """
     mid = state.market.mid
     venues = tuple(
         _accrue_venue(venue, venue_state, select(mid, venue.accounts.debt_assets), rules)
@@ -83,6 +87,7 @@ def _accrue_venue(
         log_index=log_index,
         index_carry=(log_index - state.log_index) - growth,
         interest=accrued.state,
+        execution=play_of(venue).wait(state.execution, rules.step_years),
         pool=state.pool + changed_pool(debt=interest, supplied=interest - kept, treasury=kept),
         flows=state.flows
         + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),

@@ -71,6 +71,10 @@ class Flow(IntEnum):
     RESIDUAL = 8  # bad debt that no fund covered
     REFUND = 9  # what was returned to borrowers beyond the debt that was repaid
     KEEPER_PAID = 10  # what keepers paid for the collateral
+    CONVERTED = 11  # collateral that outsiders bought out of bands, at the market's mid
+    RECONVERTED = 12  # collateral that they sold back into bands
+    CONVERSION_LOSS = 13  # what accounts lost to these trades
+    RELEASED = 14  # debt repaid with borrowed coin that stood in the account's bands
 
 
 @pytree
@@ -78,11 +82,18 @@ class AccountLedger:
     """What happened to each account so far, in the numeraire; leaves are `(account,)`.
 
     Kept only in traces: a run over many scenarios carries no such arrays.
+
+    Attributes:
+        seized: collateral taken by keepers.
+        repaid: debt repaid by keepers.
+        written_off: debt written off.
+        converted: what was lost to those who convert collateral; `None` where none is.
     """
 
     seized: Float[Array, " account"]
     repaid: Float[Array, " account"]
     written_off: Float[Array, " account"]
+    converted: Float[Array, " account"] | None = None
 
 
 @pytree
