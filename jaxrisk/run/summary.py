@@ -86,9 +86,8 @@ def account_table(built: Built, trace: Trace) -> dict[str, Any]:
     """Return the `accounts` columns: the snapshot, and expected losses over the traced paths."""
     system, parts = built.system, []
     for venue, book, paths in zip(system.venues, built.books, trace.accounts, strict=True):
-        bad, lost = np.asarray(paths.written_off), np.asarray(paths.seized - paths.repaid)
-        if paths.converted is not None:
-            lost = lost + np.asarray(paths.converted)
+        bad = np.asarray(paths.written_off)
+        lost = np.asarray(paths.seized - paths.repaid + paths.converted)
         touched = (np.asarray(paths.seized) > 0) | (bad > 0)
         columns: dict[str, Any] = {
             "account_id": np.array(book.account_id, dtype=object),

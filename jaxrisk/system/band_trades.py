@@ -430,15 +430,15 @@ def _noted(
     assert state.ledgers is not None
     noted = []
     for ledger, tranche, loans in zip(state.ledgers, book, wanted.loans, strict=True):
-        closed, zero = share * loans.weight, jnp.zeros_like(ledger.seized)
+        closed = share * loans.weight
         taken = loans.collateral * coins.collateral + loans.surplus * coins.borrowed
         own = loans.units * (1.0 - closed) * lost[rules.first_position(tranche.accounts)]
         noted.append(
-            AccountLedger(
+            dataclasses.replace(
+                ledger,
                 seized=ledger.seized + closed * taken,
                 repaid=ledger.repaid + closed * loans.repaid * coins.borrowed,
-                written_off=ledger.written_off,
-                converted=(zero if ledger.converted is None else ledger.converted) + own,
+                converted=ledger.converted + own,
             )
         )
     return tuple(noted)

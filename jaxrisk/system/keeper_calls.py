@@ -212,7 +212,8 @@ def _noted(
     owed = select(mid, venue.accounts.debt_assets) * growth
     assert state.ledgers is not None
     return tuple(
-        AccountLedger(
+        dataclasses.replace(
+            ledger,
             seized=ledger.seized
             + shares[tranche.category] * value_behind(tranche.accounts.collateral, c.seized, held),
             repaid=ledger.repaid

@@ -87,13 +87,13 @@ class AccountLedger:
         seized: collateral taken by keepers.
         repaid: debt repaid by keepers.
         written_off: debt written off.
-        converted: what was lost to those who convert collateral; `None` where none is.
+        converted: what was lost to those who convert collateral.
     """
 
     seized: Float[Array, " account"]
     repaid: Float[Array, " account"]
     written_off: Float[Array, " account"]
-    converted: Float[Array, " account"] | None = None
+    converted: Float[Array, " account"]
 
 
 @pytree
@@ -202,4 +202,4 @@ def _ones(shares: int, tranche: Tranche) -> jax.Array:
 
 def _empty_ledger(tranche: Tranche) -> AccountLedger:
     zeros = jnp.zeros(tranche.accounts.count, tranche.accounts.collateral.dtype)
-    return AccountLedger(seized=zeros, repaid=zeros, written_off=zeros)
+    return AccountLedger(seized=zeros, repaid=zeros, written_off=zeros, converted=zeros)

@@ -32,7 +32,7 @@ class AccountTrace:
     seized: Float[Array, "*step account"]
     repaid: Float[Array, "*step account"]
     written_off: Float[Array, "*step account"]
-    converted: Float[Array, "*step account"] | None = None
+    converted: Float[Array, "*step account"]
 
 
 @pytree
