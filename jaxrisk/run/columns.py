@@ -76,7 +76,17 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("scenario", "id", "scenario id; with inputs and seed it fixes the path"),
         ("bad_debt_usd", "USD", "bad debt recognised over the horizon"),
         ("liquidated_usd", "USD", "collateral seized in liquidations, at market prices"),
-        ("borrower_loss_usd", "USD", "collateral seized from borrowers beyond the debt repaid"),
+        ("converted_usd?", "USD", "collateral bought out of price bands, at market prices"),
+        (
+            "conversion_loss_usd?",
+            "USD",
+            "what borrowers lost to trades that convert their collateral in bands and back",
+        ),
+        (
+            "borrower_loss_usd",
+            "USD",
+            "collateral seized from borrowers beyond the debt repaid, and conversion losses",
+        ),
         ("supplier_loss_usd", "USD", "bad debt that ends on suppliers after the waterfall"),
         (
             "shortfall_usd?",

@@ -6,9 +6,10 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from jaxrisk.system import absorbed_stock, auctioned_lots, keeper_calls, pool_play
+from jaxrisk.system import absorbed_stock, auctioned_lots, band_trades, keeper_calls, pool_play
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
+from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
@@ -31,12 +32,15 @@ class Play:
             kind of execution keeps, after interest; `None` where it keeps nothing that changes.
         unsold: `(venue, kept, mid) -> (gap, worth)`: claims beyond the worth of what was taken
             over for them, and that worth, in the numeraire; `None` where nothing is taken over.
+        standing: `(venue, book, state, mid) -> (account,)`: value behind each account, tranche
+            after tranche.
     """
 
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
     go: Callable[..., tuple[VenueState, Offer]]
     wait: Callable[..., VenueState] | None = None
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
+    standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
 
 
 _PLAYS: dict[type, Play] = {
@@ -51,6 +55,12 @@ _PLAYS: dict[type, Play] = {
         unsold=auctioned_lots.unsold,
     ),
     DepositPool: Play(look=pool_play.look, go=pool_play.go, wait=pool_play.wait),
+    BandConversion: Play(
+        look=band_trades.look,
+        go=band_trades.go,
+        wait=band_trades.wait,
+        standing=band_trades.standing,
+    ),
 }
 
 

@@ -449,8 +449,11 @@ def _noted(
     assert state.ledgers is not None
     rows = zip(state.ledgers, *(split(book, part) for part in (seized, repaid, bad)), strict=True)
     return tuple(
-        AccountLedger(
-            seized=ledger.seized + s, repaid=ledger.repaid + r, written_off=ledger.written_off + w
+        dataclasses.replace(
+            ledger,
+            seized=ledger.seized + s,
+            repaid=ledger.repaid + r,
+            written_off=ledger.written_off + w,
         )
         for ledger, s, r, w in rows
     )

@@ -10,6 +10,8 @@ from jaxrisk.venue.presets.compound_v2 import PRESET as _COMPOUND_V2
 from jaxrisk.venue.presets.compound_v2 import compound_v2 as compound_v2
 from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
 from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
+from jaxrisk.venue.presets.crvusd import PRESET as _CRVUSD
+from jaxrisk.venue.presets.crvusd import crvusd as crvusd
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
 from jaxrisk.venue.presets.euler_v2 import euler_v2 as euler_v2
 from jaxrisk.venue.presets.fluid import PRESET as _FLUID
@@ -43,4 +45,5 @@ PRESETS: dict[str, Preset] = {
     "morpho_blue": _MORPHO_BLUE,
     "silo_v2": _SILO_V2,
     "sky": _SKY,
+    "crvusd": _CRVUSD,
 }
