@@ -102,6 +102,7 @@ def compare(state: State, world: reference.World, *, rtol: float) -> None:
             expected.deficit,
             expected.supplied,
             expected.treasury,
+            np.zeros_like(expected.cash),
         ]
         assert_close(venue.pool, np.array(pool), rtol=rtol, atol=1e-6)
         assert_close(venue.funds, expected.funds, rtol=rtol, atol=1e-6)

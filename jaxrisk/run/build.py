@@ -37,6 +37,7 @@ from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
 from jaxrisk.venue.presets import PRESETS, Terms
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
+from jaxrisk.venue.venue import Pool, Venue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def build(config: Config) -> Built:
         accounts, book = _accounts(name, positions, market.assets, terms[name], dtype)
         venues.append(_venue(name, section, accounts, market.assets, config.run))
         books.append(book)
-        _note_liquidity(name, section, venues[-1].accounts, market.assets, notes)
+        _note_liquidity(name, section, venues[-1], market.assets, notes)
     system = System(
         market=market,
         paths=build_paths(config, history, dtype, notes),
@@ -299,12 +300,17 @@ def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
 
 
 def _note_liquidity(
-    name: str, section: VenueSection, accounts: Accounts, assets: Sequence[str], notes: list[str]
+    name: str, section: VenueSection, venue: Venue, assets: Sequence[str], notes: list[str]
 ) -> None:
+    """Note where available liquidity is the preset's; a venue that issues its coin holds none."""
+    held = np.asarray(venue.pool[Pool.CASH]) > 0
     unstated = [
         assets[i]
-        for i in accounts.debt_assets
-        if assets[i] not in section.assets or section.assets[assets[i]].available_liquidity is None
+        for i, has_cash in zip(venue.accounts.debt_assets, held, strict=True)
+        if has_cash
+        and (
+            assets[i] not in section.assets or section.assets[assets[i]].available_liquidity is None
+        )
     ]
     if unstated:
         notes.append(

@@ -17,7 +17,7 @@ BEARERS: dict[str, str] = {
     "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
     "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
-    "treasury": "paid by the protocol's treasury",
+    "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",
     "stakers": "taken from staked backstop capital",
     "token holders (dilution)": "raised by issuing the protocol's token",
 }
@@ -79,7 +79,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (
             "shortfall_usd?",
             "USD",
-            "debt beyond collateral of accounts still open at the end: not yet recognised",
+            "debt beyond collateral of accounts still open at the end, and claims beyond the worth "
+            "of collateral taken over and not sold: not yet recognised",
         ),
         ("keeper_profit_usd", "USD", "liquidators' profit after slippage and cost"),
         ("protocol_fee_usd", "USD", "liquidation fees kept by the venue"),
@@ -94,6 +95,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
         ("liquidated_{venue}_usd", "USD", "collateral seized in liquidations on {venue}"),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
+        ("unsold_{venue}_usd", "USD", "collateral {venue} took over and has not sold at the end"),
         ("vault_{vault}_stated_share_price", "1", "share price that {vault} states, opening 1"),
         (
             "vault_{vault}_marked_share_price",

@@ -18,6 +18,7 @@ from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.columns import bearer_column
 from jaxrisk.run.config import Config
 from jaxrisk.run.formatting import headline
+from jaxrisk.system.execution import play_of
 from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
@@ -68,6 +69,8 @@ def scenario_table(
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
         for bearer, values in _borne(venue, v, outcome):
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
+        if play_of(venue).unsold is not None:
+            table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
         table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
@@ -77,14 +80,19 @@ def scenario_table(
 
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
-    paid = [
-        (name, np.asarray(outcome.paid)[:, index, layer])
-        for layer, name in enumerate(venue.fund_names)
-    ]
+    paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
+    if venue.treasury_pays:
+        paid.insert(0, outcome.treasury_loss[:, index])
     # What is never recognised is still short at the end.
-    standing = venue.residual is Residual.STANDING
-    left = outcome.shortfall if standing else outcome.supplier_loss
-    return [*paid, (venue.residual.value, np.asarray(left)[:, index])]
+    last = {Residual.DILUTED: outcome.dilution, Residual.STANDING: outcome.shortfall}
+    paid.append(last.get(venue.residual, outcome.supplier_loss)[:, index])
+    return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
+
+
+def _bearers_of(venue: Venue) -> tuple[str, ...]:
+    """Return who bears a venue's losses, in order."""
+    own = ("treasury",) if venue.treasury_pays else ()
+    return (*own, *venue.fund_names, venue.residual.value)
 
 
 def account_table(built: Built, trace: Trace) -> dict[str, Any]:
@@ -221,7 +229,7 @@ def _bearers(
 ) -> list[dict[str, Any]]:
     result = []
     for venue in system.venues:
-        for bearer in (*venue.fund_names, venue.residual.value):
+        for bearer in _bearers_of(venue):
             losses = scenarios[bearer_column(bearer, venue.name)]
             mean, error = mean_and_error(losses)
             tail = tail_summary(losses, (confidence,))[f"es_{confidence:g}"]

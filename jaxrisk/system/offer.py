@@ -19,7 +19,8 @@ class Moved:
         written_off: `(debt_asset,)` units recognised as bad.
         refund: value returned to borrowers, at seen prices.
         calls: how many calls (0 where calls cost nothing and are not counted).
-        charge: value that keepers pay to the protocol beyond the debt, at seen prices.
+        charge: value that keepers pay to the protocol beyond the debt, at seen prices; of a
+            takeover, what its sales bring the protocol beyond its claims.
     """
 
     seized: Float[Array, " collateral_asset"]

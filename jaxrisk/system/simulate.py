@@ -21,6 +21,7 @@ from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
 from jaxrisk.system.calls import units_behind, value_behind
+from jaxrisk.system.execution import play_of
 from jaxrisk.system.step import step
 from jaxrisk.system.system import (
     Flow,
@@ -74,8 +75,10 @@ class Outcome:
     Attributes:
         flows: `(flow, venue)` cumulated flows, entries as in `Flow`; the properties name them.
         paid: `(venue, layer)` bad debt paid by each fund, in paying order.
-        shortfall: `(venue,)` debt beyond collateral of accounts still open at the end, at the
-            market's mid: bad debt that nobody has recognised yet.
+        shortfall: `(venue,)` debt beyond collateral of accounts still open at the end, and claims
+            beyond the worth of what was taken over for them and is not sold yet, at the market's
+            mid: bad debt that nobody has recognised yet.
+        unsold: `(venue,)` what the protocol has taken over and not sold yet, at the market's mid.
         price: `(asset,)` final mid.
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
@@ -85,6 +88,7 @@ class Outcome:
     flows: Float[Array, "*scenario flow venue"]
     paid: Float[Array, "*scenario venue layer"]
     shortfall: Float[Array, "*scenario venue"]
+    unsold: Float[Array, "*scenario venue"]
     price: Float[Array, "*scenario asset"]
     rounds: Float[Array, "*scenario"]
     unconverged: Float[Array, "*scenario"]
@@ -97,7 +101,7 @@ class Outcome:
 
     @property
     def repaid(self) -> Float[Array, "*scenario venue"]:
-        """Debt repaid by keepers."""
+        """Debt repaid by keepers, or out of what was taken over."""
         return self._flow(Flow.REPAID)
 
     @property
@@ -118,13 +122,23 @@ class Outcome:
 
     @property
     def protocol_fee(self) -> Float[Array, "*scenario venue"]:
-        """Liquidation fees kept by the protocol."""
+        """Liquidation fees kept by the protocol, and its gains on what it took over."""
         return self._flow(Flow.FEE)
 
     @property
     def supplier_loss(self) -> Float[Array, "*scenario venue"]:
         """Bad debt no fund covered: written down or carried as a deficit."""
         return self._flow(Flow.RESIDUAL)
+
+    @property
+    def treasury_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt the protocol's own claims bore, before any fund."""
+        return self._flow(Flow.TREASURY_PAID)
+
+    @property
+    def dilution(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt no fund covered, met by issuing the protocol's token."""
+        return self._flow(Flow.DILUTION)
 
     @property
     def interest(self) -> Float[Array, "*scenario venue"]:
@@ -325,6 +339,13 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
     )
     layers = max(venue.funds.shape[0] for venue in system.venues)
     paid = [jnp.pad(v.paid, (0, layers - v.paid.shape[0])) for v in state.venues]
+    gaps, unsold = zip(
+        *(
+            _unsold(venue, venue_state, state.market.mid)
+            for venue, venue_state in zip(system.venues, state.venues, strict=True)
+        ),
+        strict=True,
+    )
     return Outcome(
         flows=flows,
         paid=jnp.stack(paid),
@@ -333,7 +354,9 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
                 open_shortfall(venue, book, venue_state, state.market.mid)
                 for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True)
             ]
-        ),
+        )
+        + jnp.stack(gaps),
+        unsold=jnp.stack(unsold),
         price=state.market.mid,
         rounds=state.rounds / steps,
         unconverged=state.unconverged / steps,
@@ -366,6 +389,16 @@ def open_shortfall(
     ]
     gap = jnp.concatenate(gaps)
     return jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
+
+
+def _unsold(
+    venue: Venue, state: VenueState, mid: Float[Array, " asset"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return claims beyond the worth of what was taken over for them, and that worth."""
+    valued = play_of(venue).unsold
+    if valued is None:
+        return jnp.zeros((), mid.dtype), jnp.zeros((), mid.dtype)
+    return valued(venue, state.execution, mid)
 
 
 def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " debt_asset"]:

@@ -61,16 +61,18 @@ class Flow(IntEnum):
     """Cumulated flows of a venue in a scenario, in the numeraire at the moment of each flow."""
 
     LIQUIDATED = 0  # collateral seized, at the market's mid
-    REPAID = 1  # debt repaid by keepers
+    REPAID = 1  # debt repaid by keepers, or out of what was taken over
     BAD_DEBT = 2  # debt written off
-    FEE = 3  # liquidation fee to the protocol
+    FEE = 3  # liquidation fee to the protocol, or its gain on what it took over
     PROCEEDS = 4  # what keepers got for the collateral
     KEEPER_COST = 5  # what keepers spent on calls
     INTEREST = 6  # interest accrued by borrowers
     RESERVE_INTEREST = 7  # of which the protocol's share
-    RESIDUAL = 8  # bad debt that no fund covered
+    RESIDUAL = 8  # bad debt that no fund covered and suppliers bear
     REFUND = 9  # what was returned to borrowers beyond the debt that was repaid
     KEEPER_PAID = 10  # what keepers paid for the collateral
+    TREASURY_PAID = 11  # bad debt the protocol's own claims bore
+    DILUTION = 12  # bad debt covered by issuing the protocol's token
 
 
 @pytree

@@ -20,7 +20,7 @@ from jaxrisk.venue.waterfall import Residual
 class Pool(IntEnum):
     """Rows of a lending venue's balance sheet, in units per debt asset.
 
-    Cash + debt + unsettled + deficit = supplied + treasury, at every moment.
+    Cash + debt + in sale + unsettled + deficit = supplied + treasury, at every moment.
     """
 
     CASH = 0  # available liquidity
@@ -29,6 +29,7 @@ class Pool(IntEnum):
     DEFICIT = 3  # written off and carried: suppliers are whole on paper
     SUPPLIED = 4  # claims of suppliers
     TREASURY = 5  # claims of the protocol
+    IN_SALE = 6  # claims on accounts taken over, until what was taken is sold
 
 
 @pytree
@@ -49,6 +50,7 @@ class Venue:
         fund_names: of the layers of `funds`.
         execution: who takes the other side of a closed account.
         residual: who bears what the funds do not cover.
+        treasury_pays: whether the protocol's own claims bear losses before the funds do.
         categories: names of the risk categories, base first.
     """
 
@@ -66,6 +68,7 @@ class Venue:
     fund_names: tuple[str, ...] = static()
     residual: Residual = static()
     categories: tuple[str, ...] = static()
+    treasury_pays: bool = static(default=False)
 
 
 def opening_pool(
@@ -74,13 +77,13 @@ def opening_pool(
     """Return the balance sheet of a pool that lends to `accounts` and holds `cash` units."""
     debt = jnp.sum(accounts.debt, axis=1)
     zero = jnp.zeros_like(debt)
-    return jnp.stack([cash, debt, zero, zero, cash + debt, zero])
+    return jnp.stack([cash, debt, zero, zero, cash + debt, zero, zero])
 
 
 def imbalance(pool: Float[Array, "row debt_asset"]) -> Float[Array, " debt_asset"]:
     """Return assets minus claims of a balance sheet in units: zero to rounding, always."""
     assets = pool[Pool.CASH] + pool[Pool.DEBT] + pool[Pool.UNSETTLED] + pool[Pool.DEFICIT]
-    return assets - pool[Pool.SUPPLIED] - pool[Pool.TREASURY]
+    return assets + pool[Pool.IN_SALE] - pool[Pool.SUPPLIED] - pool[Pool.TREASURY]
 
 
 def changed_pool(**rows: Float[Array, " debt_asset"]) -> Float[Array, "row debt_asset"]:

@@ -8,6 +8,8 @@ from jaxrisk.venue.presets.aave_v4 import PRESET as _AAVE_V4
 from jaxrisk.venue.presets.aave_v4 import aave_v4 as aave_v4
 from jaxrisk.venue.presets.compound_v2 import PRESET as _COMPOUND_V2
 from jaxrisk.venue.presets.compound_v2 import compound_v2 as compound_v2
+from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
+from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
 from jaxrisk.venue.presets.euler_v2 import euler_v2 as euler_v2
 from jaxrisk.venue.presets.fluid import PRESET as _FLUID
@@ -20,15 +22,19 @@ from jaxrisk.venue.presets.preset import Preset as Preset
 from jaxrisk.venue.presets.preset import Terms as Terms
 from jaxrisk.venue.presets.silo_v2 import PRESET as _SILO_V2
 from jaxrisk.venue.presets.silo_v2 import silo_v2 as silo_v2
+from jaxrisk.venue.presets.sky import PRESET as _SKY
+from jaxrisk.venue.presets.sky import sky as sky
 
 PRESETS: dict[str, Preset] = {
     "aave_v3": _AAVE_V3,
     "aave_v3_legacy": _AAVE_V3_LEGACY,
     "aave_v4": _AAVE_V4,
     "compound_v2": _COMPOUND_V2,
+    "compound_v3": _COMPOUND_V3,
     "euler_v2": _EULER_V2,
     "fluid": _FLUID,
     "gearbox_v3": _GEARBOX_V3,
     "morpho_blue": _MORPHO_BLUE,
     "silo_v2": _SILO_V2,
+    "sky": _SKY,
 }
