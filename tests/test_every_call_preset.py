@@ -61,7 +61,7 @@ def test_every_balance_sheet_holds_and_losses_end_on_named_bearers(
             flows = venue.flows
             size = np.abs(flows).sum()
             assert (flows >= -1e-12 * size).all(), rules.name
-            borne = venue.paid.sum() + flows[Flow.RESIDUAL]
+            borne = venue.paid.sum() + flows[Flow.RESIDUAL] + flows[Flow.TREASURY_PAID]
             assert_close(borne, flows[Flow.BAD_DEBT], rtol=1e-12, atol=1e-9)
             assert (venue.pool[Pool.UNSETTLED] == 0).all()
             if rules.residual is Residual.STANDING:

@@ -22,7 +22,7 @@ from jaxrisk.venue.absorption import Absorption
 from jaxrisk.venue.accrual import CurveInterest, SpreadInterest
 from jaxrisk.venue.auction import Vault, start_auction
 from jaxrisk.venue.auction_price import StairstepDecrease
-from jaxrisk.venue.settlement import Reason
+from jaxrisk.venue.settlement import Refusal
 from jaxrisk.venue.slope_rate import SlopeRate
 from jaxrisk.venue.stability_fee import StabilityFee
 from jaxrisk.venue.storefront import Storefront
@@ -290,7 +290,7 @@ def test_a_round_absorbs_and_sells_as_the_exact_rules_say():
         venue.accounts.collateral * price[:2, None], venue.accounts.debt[0] * growth * price[2]
     )
     gone = np.asarray(after.venues[0].collateral[0][0] == 0)
-    assert np.array_equal(gone, np.asarray(absorbed.refusal) == Reason.NONE)
+    assert np.array_equal(gone, np.asarray(absorbed.refusal) == Refusal.NONE)
     assert gone.any()
     assert not gone.all()
     flows = after.venues[0].flows

@@ -49,6 +49,7 @@ def outcome(*, interest=(0.0, 0.0), residual=(0.0, 0.0), shortfall=(0.0, 0.0)):
         flows=jnp.asarray(flows),
         paid=jnp.zeros((1, 2, 2)),
         shortfall=jnp.asarray([shortfall]),
+        unsold=jnp.zeros((1, 2)),
         price=jnp.ones((1, 3)),
         rounds=zero,
         unconverged=zero,
