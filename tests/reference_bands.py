@@ -92,17 +92,18 @@ class Pool:
 
     def converted_down(self, oracle: float) -> float:
         """Return the borrowed coin after a slow fall, by trading each band to the oracle price."""
-        total = 0.0
-        for n in set(self.borrowed) | set(self.collateral):
-            x, y = self.borrowed.get(n, 0.0), self.collateral.get(n, 0.0)
-            if x == 0 and y == 0:
-                continue
-            f, g = self.offsets(n, oracle)
-            invariant = (f + x) * (g + y)
-            top, bottom = self.top(n), self.top(n + 1)
-            # Where the price p = (f + x) / (g + y) equals the oracle, clipped to the band.
-            y_o = min(max(math.sqrt(invariant / oracle) - g, 0.0), invariant / f - g)
-            x_o = max(invariant / (g + y_o) - f, 0.0)
-            start = min(max(oracle, bottom), top)
-            total += x_o + y_o * math.sqrt(start * bottom)
-        return total
+        return sum(self.band_down(n, oracle) for n in set(self.borrowed) | set(self.collateral))
+
+    def band_down(self, n: int, oracle: float) -> float:
+        """Return what one band comes to in a slow fall."""
+        x, y = self.borrowed.get(n, 0.0), self.collateral.get(n, 0.0)
+        if x == 0 and y == 0:
+            return 0.0
+        f, g = self.offsets(n, oracle)
+        invariant = (f + x) * (g + y)
+        top, bottom = self.top(n), self.top(n + 1)
+        # Where the price p = (f + x) / (g + y) equals the oracle, clipped to the band.
+        y_o = min(max(math.sqrt(invariant / oracle) - g, 0.0), invariant / f - g)
+        x_o = max(invariant / (g + y_o) - f, 0.0)
+        start = min(max(oracle, bottom), top)
+        return x_o + y_o * math.sqrt(start * bottom)

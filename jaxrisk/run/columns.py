@@ -14,6 +14,8 @@ BEARERS: dict[str, str] = {
     "insurance": "paid by the insurance capacity",
     "suppliers (written down)": "taken by suppliers as a write-down of their claims",
     "suppliers (deficit carried)": "left in the pool as a deficit that suppliers carry",
+    "stability pool depositors": "paid by depositors for debts beyond the collateral they got",
+    "other borrowers (redistributed)": "handed to the other borrowers, debt beyond collateral",
     "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
     "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
@@ -74,7 +76,17 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("scenario", "id", "scenario id; with inputs and seed it fixes the path"),
         ("bad_debt_usd", "USD", "bad debt recognised over the horizon"),
         ("liquidated_usd", "USD", "collateral seized in liquidations, at market prices"),
-        ("borrower_loss_usd", "USD", "collateral seized from borrowers beyond the debt repaid"),
+        ("converted_usd?", "USD", "collateral bought out of price bands, at market prices"),
+        (
+            "conversion_loss_usd?",
+            "USD",
+            "what borrowers lost to trades that convert their collateral in bands and back",
+        ),
+        (
+            "borrower_loss_usd",
+            "USD",
+            "collateral seized from borrowers beyond the debt repaid, and conversion losses",
+        ),
         ("supplier_loss_usd", "USD", "bad debt that ends on suppliers after the waterfall"),
         (
             "shortfall_usd?",
@@ -94,6 +106,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("final_price_{asset}_usd", "USD", "market price of {asset} at the end"),
         ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
         ("liquidated_{venue}_usd", "USD", "collateral seized in liquidations on {venue}"),
+        ("redeemed_{venue}_usd", "USD", "debt redeemed at face value on {venue}"),
+        (
+            "depositor_gain_{venue}_usd",
+            "USD",
+            "collateral that depositors of {venue} got beyond the debt they paid, at market prices",
+        ),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
         ("unsold_{venue}_usd", "USD", "collateral {venue} took over and has not sold at the end"),
         ("vault_{vault}_stated_share_price", "1", "share price that {vault} states, opening 1"),

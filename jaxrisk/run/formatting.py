@@ -19,6 +19,8 @@ _LABELS = {
     "bad_debt_usd": "Bad debt",
     "liquidated_usd": "Collateral liquidated",
     "shortfall_usd": "Open shortfall",
+    "converted_usd": "Collateral converted",
+    "conversion_loss_usd": "Conversion loss",
     "borrower_loss_usd": "Borrower loss",
     "supplier_loss_usd": "Supplier loss",
     "keeper_profit_usd": "Keeper profit",

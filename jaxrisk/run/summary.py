@@ -22,12 +22,15 @@ from jaxrisk.system.execution import play_of
 from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
+from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.venue import Venue
-from jaxrisk.venue.waterfall import Residual
+from jaxrisk.venue.waterfall import DEPOSITORS, Residual
 
 MEASURES = (
     "bad_debt_usd",
     "liquidated_usd",
+    "converted_usd",
+    "conversion_loss_usd",
     "borrower_loss_usd",
     "supplier_loss_usd",
     "shortfall_usd",
@@ -62,6 +65,9 @@ def scenario_table(
         "rounds": wide(outcome.rounds),
         "converged": wide(outcome.unconverged) == 0,
     }
+    if any(isinstance(venue.execution, BandConversion) for venue in system.venues):
+        table["converted_usd"] = wide(outcome.converted).sum(axis=1)
+        table["conversion_loss_usd"] = wide(outcome.conversion_loss).sum(axis=1)
     for i, asset in enumerate(system.assets):
         table[f"final_price_{asset}_usd"] = wide(outcome.price)[:, i]
     for v, venue in enumerate(system.venues):
@@ -71,6 +77,9 @@ def scenario_table(
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
         if play_of(venue).unsold is not None:
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
+        if venue.residual is Residual.BORROWERS:
+            table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
+            table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
         table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
@@ -83,8 +92,14 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
-    # What is never recognised is still short at the end.
-    last = {Residual.DILUTED: outcome.dilution, Residual.STANDING: outcome.shortfall}
+    if venue.residual is Residual.BORROWERS:
+        paid.append(outcome.depositor_loss[:, index])
+    last = {
+        Residual.DILUTED: outcome.dilution,
+        # What is never recognised is still short at the end.
+        Residual.STANDING: outcome.shortfall,
+        Residual.BORROWERS: outcome.redistributed_loss,
+    }
     paid.append(last.get(venue.residual, outcome.supplier_loss)[:, index])
     return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
 
@@ -92,14 +107,16 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
     own = ("treasury",) if venue.treasury_pays else ()
-    return (*own, *venue.fund_names, venue.residual.value)
+    pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
+    return (*own, *venue.fund_names, *pooled, venue.residual.value)
 
 
 def account_table(built: Built, trace: Trace) -> dict[str, Any]:
     """Return the `accounts` columns: the snapshot, and expected losses over the traced paths."""
     system, parts = built.system, []
     for venue, book, paths in zip(system.venues, built.books, trace.accounts, strict=True):
-        bad, lost = np.asarray(paths.written_off), np.asarray(paths.seized - paths.repaid)
+        bad = np.asarray(paths.written_off)
+        lost = np.asarray(paths.seized - paths.repaid + paths.converted)
         touched = (np.asarray(paths.seized) > 0) | (bad > 0)
         columns: dict[str, Any] = {
             "account_id": np.array(book.account_id, dtype=object),
@@ -198,7 +215,9 @@ def summarise(
     summary: dict[str, Any] = {
         "name": config.name,
         "synthetic": built.synthetic,
-        "measures": {name: tail_summary(scenarios[name], levels) for name in MEASURES},
+        "measures": {
+            name: tail_summary(scenarios[name], levels) for name in MEASURES if name in scenarios
+        },
         "probabilities": {
             "any_bad_debt": chance(bad_debt, 0.0),
             "bad_debt_above_threshold": {

@@ -20,7 +20,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.calls import Standing, units_behind
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.system import System, VenueState
+from jaxrisk.system.system import StepRules, System, VenueState
 from jaxrisk.system.takeover import Book, by_tranche, left_standing, noted, of_collateral, unsafe
 from jaxrisk.venue.auction import (
     Auction,
@@ -446,9 +446,21 @@ def _restarted(rule: AuctionedLots, terms: AuctionTerms, lots: Lots, price: PerT
     )
 
 
-def wait(venue: Venue, lots: Lots, years: Float[Array, ""]) -> Lots:
-    """Return the lots a step later: every cohort moves on, the last two become one."""
-    del venue
+def wait(
+    venue: Venue,
+    book: tuple[Tranche, ...],
+    state: VenueState,
+    price: Float[Array, " debt_asset"],
+    rules: StepRules,
+) -> VenueState:
+    """Return the state with its lots a step older: every cohort moves on, the last two merge."""
+    del venue, book, price
+    lots = aged(state.execution, rules.step_years)
+    return dataclasses.replace(state, execution=lots)
+
+
+def aged(lots: Lots, years: Float[Array, ""]) -> Lots:
+    """Return the lots `years` later."""
     last, before = lots.lot[-1], lots.lot[-2]
     weight = last / positive_or_one(last + before)
 

@@ -180,6 +180,25 @@ def go(
     return state, total
 
 
+def standing(
+    venue: Venue, book: Book, state: VenueState, mid: Float[Array, " asset"]
+) -> Float[Array, " account"]:
+    """Return the value that stands behind each account, tranche after tranche.
+
+    Args:
+        venue: the venue.
+        book: its accounts in tranches.
+        state: the venue now.
+        mid: `(asset,)` the market's mid.
+    """
+    held = select(mid, venue.accounts.collateral_assets)
+    values = [
+        value_behind(tranche.accounts.collateral, left, held)
+        for tranche, left in zip(book, state.collateral, strict=True)
+    ]
+    return jnp.concatenate(values)
+
+
 def _noted(
     venue: Venue,
     book: Book,
@@ -194,7 +213,8 @@ def _noted(
     owed = select(mid, venue.accounts.debt_assets) * growth
     assert state.ledgers is not None
     return tuple(
-        AccountLedger(
+        dataclasses.replace(
+            ledger,
             seized=ledger.seized + shares[tranche.category] * _taken(tranche, c, held),
             repaid=ledger.repaid
             + shares[tranche.category] * value_behind(tranche.accounts.debt, c.repaid, owed),

@@ -69,12 +69,15 @@ class Offer:
         fee: `(collateral_asset,)` units of `moved.seized` that the protocol keeps.
         sold: `(asset,)` units that keepers would sell.
         paid: what the keepers would pay for it, at the market's mid.
+        bought: `(asset,)` units bought in the market to pay with, whose cost is not in `paid`;
+            `None` where nothing ever is. Read from what went through, not from what is wanted.
     """
 
     moved: Moved
     fee: Float[Array, " collateral_asset"]
     sold: Float[Array, " asset"]
     paid: Float[Array, ""]
+    bought: Float[Array, " asset"] | None = None
 
     def __mul__(self, share: Float[Array, ""]) -> "Offer":
         """Return the part of the offer that goes through."""
@@ -83,6 +86,7 @@ class Offer:
             fee=self.fee * share,
             sold=self.sold * share,
             paid=self.paid * share,
+            bought=None if self.bought is None else self.bought * share,
         )
 
     def __add__(self, other: "Offer") -> "Offer":
@@ -92,7 +96,16 @@ class Offer:
             fee=self.fee + other.fee,
             sold=self.sold + other.sold,
             paid=self.paid + other.paid,
+            bought=_either(self.bought, other.bought),
         )
+
+
+def _either(
+    one: Float[Array, " asset"] | None, other: Float[Array, " asset"] | None
+) -> Float[Array, " asset"] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 Summand = TypeVar("Summand", Array, Moved, Offer)

@@ -111,8 +111,19 @@ class Outcome:
 
     @property
     def borrower_loss(self) -> Float[Array, "*scenario venue"]:
-        """Collateral seized beyond debt repaid and refunds: the cost of liquidation."""
-        return self.liquidated - self.repaid - self._flow(Flow.REFUND)
+        """What accounts lose to keepers: seized beyond debt repaid and refunds, and conversion."""
+        taken = self.liquidated - self.repaid - self._flow(Flow.REFUND)
+        return taken + self.conversion_loss
+
+    @property
+    def converted(self) -> Float[Array, "*scenario venue"]:
+        """Collateral that outsiders bought out of bands."""
+        return self._flow(Flow.CONVERTED)
+
+    @property
+    def conversion_loss(self) -> Float[Array, "*scenario venue"]:
+        """What accounts lost to the trades that convert their collateral and back."""
+        return self._flow(Flow.CONVERSION_LOSS)
 
     @property
     def keeper_profit(self) -> Float[Array, "*scenario venue"]:
@@ -139,6 +150,26 @@ class Outcome:
     def dilution(self) -> Float[Array, "*scenario venue"]:
         """Bad debt no fund covered, met by issuing the protocol's token."""
         return self._flow(Flow.DILUTION)
+
+    @property
+    def redeemed(self) -> Float[Array, "*scenario venue"]:
+        """Debt redeemed at face value, part of what was repaid."""
+        return self._flow(Flow.REDEEMED)
+
+    @property
+    def depositor_gain(self) -> Float[Array, "*scenario venue"]:
+        """Collateral that depositors of a pool got beyond the debt they paid, before selling it."""
+        return self._flow(Flow.DEPOSITOR_GAIN)
+
+    @property
+    def depositor_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt that depositors of a pool took, not netted with gains of other calls."""
+        return self._flow(Flow.DEPOSITOR_LOSS)
+
+    @property
+    def redistributed_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt that was handed to other borrowers, not netted with gains of other calls."""
+        return self._flow(Flow.BORROWER_LOSS)
 
     @property
     def interest(self) -> Float[Array, "*scenario venue"]:
@@ -380,14 +411,12 @@ def open_shortfall(
     venue: Venue, book: tuple[Tranche, ...], state: VenueState, mid: Float[Array, " asset"]
 ) -> Float[Array, ""]:
     """Return the debt beyond collateral of accounts that still stand, summed over accounts."""
-    held = select(mid, venue.accounts.collateral_assets)
     owed = select(mid, venue.accounts.debt_assets) * jnp.exp(state.log_index)
-    gaps = [
-        value_behind(tranche.accounts.debt, debt, owed)
-        - value_behind(tranche.accounts.collateral, collateral, held)
-        for tranche, collateral, debt in zip(book, state.collateral, state.debt, strict=True)
+    debts = [
+        value_behind(tranche.accounts.debt, left, owed)
+        for tranche, left in zip(book, state.debt, strict=True)
     ]
-    gap = jnp.concatenate(gaps)
+    gap = jnp.concatenate(debts) - play_of(venue).standing(venue, book, state, mid)
     return jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
 
 

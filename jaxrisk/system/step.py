@@ -39,7 +39,7 @@ def step(
         noise: the step's random numbers, as the path model draws them.
     """
     state = move(system, rules, state, noise)
-    state = accrue(system, rules, state)
+    state = accrue(system, books, rules, state)
     state = see(system, state)
     state = cascade(system, books, rules, state)
     return absorb(system, state)
@@ -57,17 +57,19 @@ def move(system: System, rules: StepRules, state: State, noise: Any) -> State:
     return dataclasses.replace(state, market=market, paths=paths)
 
 
-def accrue(system: System, rules: StepRules, state: State) -> State:
+def accrue(
+    system: System, books: tuple[tuple[Tranche, ...], ...], rules: StepRules, state: State
+) -> State:
     """Return the state after interest: borrowers owe more, suppliers and treasury own it.
 
-    What an execution keeps between rounds, such as running auctions, grows older with it.
+    What a kind of execution keeps may change with time too.
     """
-    mid = state.market.mid
-    venues = tuple(
-        _accrue_venue(venue, venue_state, select(mid, venue.accounts.debt_assets), rules)
-        for venue, venue_state in zip(system.venues, state.venues, strict=True)
-    )
-    return dataclasses.replace(state, venues=venues)
+    mid, venues = state.market.mid, []
+    for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True):
+        price = select(mid, venue.accounts.debt_assets)
+        accrued, wait = _accrue_venue(venue, venue_state, price, rules), play_of(venue).wait
+        venues.append(accrued if wait is None else wait(venue, book, accrued, price, rules))
+    return dataclasses.replace(state, venues=tuple(venues))
 
 
 def _accrue_venue(
@@ -84,7 +86,6 @@ def _accrue_venue(
     kept = interest * accrued.kept
     return dataclasses.replace(
         state,
-        execution=play_of(venue).wait(venue, state.execution, rules.step_years),
         log_index=log_index,
         index_carry=(log_index - state.log_index) - growth,
         interest=accrued.state,

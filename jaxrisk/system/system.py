@@ -73,6 +73,14 @@ class Flow(IntEnum):
     KEEPER_PAID = 10  # what keepers paid for the collateral
     TREASURY_PAID = 11  # bad debt the protocol's own claims bore
     DILUTION = 12  # bad debt covered by issuing the protocol's token
+    REDEEMED = 13  # debt redeemed at face value, part of what was repaid
+    DEPOSITOR_GAIN = 14  # collateral depositors got beyond the debt they paid; negative for a loss
+    DEPOSITOR_LOSS = 15  # bad debt that depositors of a pool took
+    BORROWER_LOSS = 16  # bad debt that was handed to other borrowers
+    CONVERTED = 17  # collateral that outsiders bought out of bands, at the market's mid
+    RECONVERTED = 18  # collateral that they sold back into bands
+    CONVERSION_LOSS = 19  # what accounts lost to these trades
+    RELEASED = 20  # debt repaid with borrowed coin that stood in the account's bands
 
 
 @pytree
@@ -81,11 +89,18 @@ class AccountLedger:
 
     Kept only in traces: a run over many scenarios carries no such arrays. What borrowers get back
     of an account that is sold whole is taken off what was seized.
+
+    Attributes:
+        seized: collateral taken by keepers.
+        repaid: debt repaid by keepers.
+        written_off: debt written off.
+        converted: what was lost to those who convert collateral.
     """
 
     seized: Float[Array, " account"]
     repaid: Float[Array, " account"]
     written_off: Float[Array, " account"]
+    converted: Float[Array, " account"]
 
 
 @pytree
@@ -198,4 +213,4 @@ def _ones(shares: int, tranche: Tranche) -> jax.Array:
 
 def _empty_ledger(tranche: Tranche) -> AccountLedger:
     zeros = jnp.zeros(tranche.accounts.count, tranche.accounts.collateral.dtype)
-    return AccountLedger(seized=zeros, repaid=zeros, written_off=zeros)
+    return AccountLedger(seized=zeros, repaid=zeros, written_off=zeros, converted=zeros)

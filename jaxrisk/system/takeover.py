@@ -1,5 +1,6 @@
 """What both kinds of takeover share: which accounts are taken, and what then stands."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -140,7 +141,8 @@ def noted(
         taken = share * value_behind(accounts.debt, debt, owed)
         unpaid = jnp.where(taken > credit, taken - credit, jnp.zeros_like(taken))
         ledgers.append(
-            AccountLedger(
+            dataclasses.replace(
+                ledger,
                 seized=ledger.seized + seized,
                 repaid=ledger.repaid + taken - unpaid,
                 written_off=ledger.written_off + unpaid,

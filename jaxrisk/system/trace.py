@@ -32,6 +32,7 @@ class AccountTrace:
     seized: Float[Array, "*step account"]
     repaid: Float[Array, "*step account"]
     written_off: Float[Array, "*step account"]
+    converted: Float[Array, "*step account"]
 
 
 @pytree
@@ -114,4 +115,9 @@ def _in_book_order(ledgers: tuple, layout: Layout) -> AccountTrace:
     """Return tranche ledgers joined and put back into the order of the venue's book."""
     back = jnp.argsort(jnp.concatenate(layout.members))
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-1)[..., back], *ledgers)
-    return AccountTrace(seized=joined.seized, repaid=joined.repaid, written_off=joined.written_off)
+    return AccountTrace(
+        seized=joined.seized,
+        repaid=joined.repaid,
+        written_off=joined.written_off,
+        converted=joined.converted,
+    )

@@ -20,10 +20,17 @@ def converted_down(
 
     Source: crvUSD AMM `get_x_down`.
     """
+    per_band = adiabatic_sale(grid, bands, oracle_price)
+    return jnp.sum(shares.fraction() * per_band[:, None], axis=0)
+
+
+def adiabatic_sale(
+    grid: BandGrid, bands: Bands, oracle_price: Float[Array, ""]
+) -> Float[Array, " band"]:
+    """Return the borrowed coin every band ends with if prices fall slowly through all of them."""
     balanced = _at_oracle(grid, bands, oracle_price)
     sale = jnp.sqrt(balanced.price * balanced.lower)
-    per_band = balanced.borrowed + balanced.collateral * sale
-    return jnp.sum(shares.fraction() * per_band[:, None], axis=0)
+    return balanced.borrowed + balanced.collateral * sale
 
 
 def converted_up(

@@ -20,7 +20,8 @@ from jaxrisk.venue.waterfall import Residual
 class Pool(IntEnum):
     """Rows of a lending venue's balance sheet, in units per debt asset.
 
-    Cash + debt + in sale + unsettled + deficit = supplied + treasury, at every moment.
+    Cash + debt + in sale + unsettled + deficit + converted = supplied + treasury + borrowers, at
+    every moment.
     """
 
     CASH = 0  # available liquidity
@@ -30,6 +31,8 @@ class Pool(IntEnum):
     SUPPLIED = 4  # claims of suppliers
     TREASURY = 5  # claims of the protocol
     IN_SALE = 6  # claims on accounts taken over, until what was taken is sold
+    CONVERTED = 7  # held for borrowers, whose collateral it was
+    BORROWERS = 8  # claims of borrowers on what is held for them
 
 
 @pytree
@@ -77,13 +80,15 @@ def opening_pool(
     """Return the balance sheet of a pool that lends to `accounts` and holds `cash` units."""
     debt = jnp.sum(accounts.debt, axis=1)
     zero = jnp.zeros_like(debt)
-    return jnp.stack([cash, debt, zero, zero, cash + debt, zero, zero])
+    rows = {Pool.CASH: cash, Pool.DEBT: debt, Pool.SUPPLIED: cash + debt}
+    return jnp.stack([rows.get(row, zero) for row in Pool])
 
 
 def imbalance(pool: Float[Array, "row debt_asset"]) -> Float[Array, " debt_asset"]:
     """Return assets minus claims of a balance sheet in units: zero to rounding, always."""
     assets = pool[Pool.CASH] + pool[Pool.DEBT] + pool[Pool.UNSETTLED] + pool[Pool.DEFICIT]
-    return assets + pool[Pool.IN_SALE] - pool[Pool.SUPPLIED] - pool[Pool.TREASURY]
+    assets = assets + pool[Pool.IN_SALE] + pool[Pool.CONVERTED]
+    return assets - pool[Pool.SUPPLIED] - pool[Pool.TREASURY] - pool[Pool.BORROWERS]
 
 
 def changed_pool(**rows: Float[Array, " debt_asset"]) -> Float[Array, "row debt_asset"]:

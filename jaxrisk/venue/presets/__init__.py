@@ -10,12 +10,18 @@ from jaxrisk.venue.presets.compound_v2 import PRESET as _COMPOUND_V2
 from jaxrisk.venue.presets.compound_v2 import compound_v2 as compound_v2
 from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
 from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
+from jaxrisk.venue.presets.crvusd import PRESET as _CRVUSD
+from jaxrisk.venue.presets.crvusd import crvusd as crvusd
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
 from jaxrisk.venue.presets.euler_v2 import euler_v2 as euler_v2
 from jaxrisk.venue.presets.fluid import PRESET as _FLUID
 from jaxrisk.venue.presets.fluid import fluid as fluid
 from jaxrisk.venue.presets.gearbox_v3 import PRESET as _GEARBOX_V3
 from jaxrisk.venue.presets.gearbox_v3 import gearbox_v3 as gearbox_v3
+from jaxrisk.venue.presets.liquity_v1 import PRESET as _LIQUITY_V1
+from jaxrisk.venue.presets.liquity_v1 import liquity_v1 as liquity_v1
+from jaxrisk.venue.presets.liquity_v2 import PRESET as _LIQUITY_V2
+from jaxrisk.venue.presets.liquity_v2 import liquity_v2 as liquity_v2
 from jaxrisk.venue.presets.morpho_blue import PRESET as _MORPHO_BLUE
 from jaxrisk.venue.presets.morpho_blue import morpho_blue as morpho_blue
 from jaxrisk.venue.presets.preset import Preset as Preset
@@ -34,7 +40,10 @@ PRESETS: dict[str, Preset] = {
     "euler_v2": _EULER_V2,
     "fluid": _FLUID,
     "gearbox_v3": _GEARBOX_V3,
+    "liquity_v1": _LIQUITY_V1,
+    "liquity_v2": _LIQUITY_V2,
     "morpho_blue": _MORPHO_BLUE,
     "silo_v2": _SILO_V2,
     "sky": _SKY,
+    "crvusd": _CRVUSD,
 }
