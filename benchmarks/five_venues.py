@@ -3,10 +3,10 @@
     python benchmarks/five_venues.py [--quick] [--json]
 
 10,000 accounts that hold ether and owe dollars, 48 hourly steps, 128 scenarios, float32, three
-rounds: all of them in one shared pool, and 2,000 on each of five venues whose rules differ (a shared
-pool, target health, an isolated market, a named close factor, a discount that is the lack of health).
-All venues see and sell into the same markets, in one jitted step. The unit is one account in one step
-of one scenario; the single pool is the yardstick, so there is no hand-written peer.
+rounds: all of them in one shared pool, and 2,000 on each of five venues whose rules differ (a
+shared pool, target health, an isolated market, a named close factor, a discount that is the lack of
+health). All venues see and sell into the same markets, in one jitted step. The unit is one account
+in one step of one scenario; the single pool is the yardstick: there is no hand-written peer.
 """
 
 import dataclasses
