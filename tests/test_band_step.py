@@ -213,7 +213,7 @@ def compare(state, world, rtol):
         assert_close(venue.pool[row, 0], units, rtol=rtol, atol=1e-6)
 
 
-@settings(max_examples=10)
+@settings(max_examples=40)
 @given(
     seed=SEEDS,
     fall=st.floats(-0.05, 0.2),
