@@ -107,7 +107,7 @@ def implementations(workload: Workload) -> list[Implementation]:
     ids = jnp.arange(workload.scenarios, dtype=jnp.uint32)
 
     def prepare_value() -> Prepared:
-        run = mapped(functools.partial(playing, plan), plan.chunk)
+        run = mapped(functools.partial(playing, plan), plan.side_by_side)
         arguments = parts(build_system(workload, dtype), plan)
         return compile_ahead(run, arguments, ids, live_scenarios=1)
 

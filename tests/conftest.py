@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Cache hits print pages of machine-feature warnings from C++; the level is read at import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,6 +12,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import hypothesis
 import jax
 import pytest
+
+if TYPE_CHECKING:
+    from tests.command_line import Call
+
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,3 +66,19 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no vectors and data here: set JAXRISK_SHARED to the folder that holds them")
     return folder
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator["Call"]:
+    """Call the entry point in this interpreter."""
+    from tests import command_line
+
+    yield from command_line.calls_here(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small system that the command line can run."""
+    from tests import command_line
+
+    return command_line.write_project(tmp_path_factory.mktemp("project")).parent

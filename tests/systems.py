@@ -300,7 +300,7 @@ def verb_states(system: System, layout: tuple[Layout, ...], rules: StepRules) ->
 
     def one_step(state: State, noise: jax.Array) -> tuple[State, tuple]:
         moved = move(system, rules, state, noise)
-        accrued = accrue(system, rules, moved)
+        accrued = accrue(system, books, rules, moved)
         seen = see(system, accrued)
         state, rounds = lax.scan(one_round, seen, None, length=ROUNDS)
         state = absorb(system, state)

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrisk.venue.absorption import Absorption, backing_surplus, reserves_paid
-from jaxrisk.venue.call import Refusal
-from jaxrisk.venue.settlement import Reason, first_reason
+from jaxrisk.venue.settlement import Refusal, first_reason
 from tests.helpers import assert_close
 
 ASSETS, ACCOUNTS = 2, 4
@@ -17,11 +16,11 @@ ASSETS, ACCOUNTS = 2, 4
 # One collateral of 10,000 USD, debt = LTV x 10,000, liquidation threshold 90 %, liquidation factor
 # 95 %: (LTV, refusal, repaid, refund, bad debt). Worked out by hand from Comet `absorbInternal`.
 WORKED_CASES = [
-    (0.90, Reason.HEALTHY, 0.0, 0.0, 0.0),
-    (0.92, Reason.NONE, 9_200.0, 300.0, 0.0),
-    (0.95, Reason.NONE, 9_500.0, 0.0, 0.0),
-    (0.98, Reason.NONE, 9_500.0, 0.0, 300.0),
-    (1.05, Reason.NONE, 9_500.0, 0.0, 1_000.0),
+    (0.90, Refusal.HEALTHY, 0.0, 0.0, 0.0),
+    (0.92, Refusal.NONE, 9_200.0, 300.0, 0.0),
+    (0.95, Refusal.NONE, 9_500.0, 0.0, 0.0),
+    (0.98, Refusal.NONE, 9_500.0, 0.0, 300.0),
+    (1.05, Refusal.NONE, 9_500.0, 0.0, 1_000.0),
 ]
 TOLERANCE = {
     np.float64: {"rtol": 1e-12, "atol": 1e-9},
@@ -77,7 +76,7 @@ def test_random_accounts_are_those_of_the_reference(collateral, debt, threshold,
     result = absorbed(rule(threshold, factor), jnp.asarray(held), jnp.asarray(owed))
     for n in range(ACCOUNTS):
         done, *amounts = reference(held[:, n], owed[n], threshold, factor)
-        assert (result.refusal[n] == Reason.NONE) == done
+        assert (result.refusal[n] == Refusal.NONE) == done
         actual = [result.repaid, result.seized, result.fee, result.refund, result.bad_debt]
         assert_close([x[n] for x in actual], amounts, **TOLERANCE[np.float64])
 
@@ -86,7 +85,7 @@ def test_random_accounts_are_those_of_the_reference(collateral, debt, threshold,
 def test_what_leaves_one_side_arrives_on_the_other(collateral, debt, threshold, factor):
     held = np.array([collateral, np.roll(collateral, 1)])
     result = absorbed(rule(threshold, [factor] * ASSETS), jnp.asarray(held), jnp.asarray(debt))
-    done = np.asarray(result.refusal) == Reason.NONE
+    done = np.asarray(result.refusal) == Refusal.NONE
     tolerance = TOLERANCE[np.float64]
     assert_close(result.seized, result.repaid + result.refund + result.fee, **tolerance)
     assert_close(result.repaid + result.bad_debt, np.where(done, debt, 0.0), **tolerance)
@@ -104,7 +103,7 @@ def test_more_debt_never_helps(owed, more):
     result = rule([0.9], [0.95]).absorb(jnp.full((1, 2), 1e4), jnp.array([owed, owed + more]))
     assert result.refusal[1] <= result.refusal[0]
     assert result.bad_debt[1] >= result.bad_debt[0]
-    if result.refusal[0] == Reason.NONE:
+    if result.refusal[0] == Refusal.NONE:
         assert result.refund[1] <= result.refund[0]
 
 
@@ -164,9 +163,9 @@ def test_gradients_are_finite_at_the_kinks(owed):
 
 def test_the_first_reason_is_the_one_given():
     yes, no = jnp.array([True, True, False]), jnp.array([True, False, False])
-    refusal = first_reason((no, Reason.HEALTHY), (yes, Reason.EXCEEDS_POSITION))
-    assert refusal.tolist() == [Reason.HEALTHY, Reason.EXCEEDS_POSITION, Reason.NONE]
+    refusal = first_reason((no, Refusal.HEALTHY), (yes, Refusal.EXCEEDS_POSITION))
+    assert refusal.tolist() == [Refusal.HEALTHY, Refusal.EXCEEDS_POSITION, Refusal.NONE]
 
 
 def test_reasons_share_the_numbers_of_refusals():
-    assert {r.name: r.value for r in Refusal}.items() <= {r.name: r.value for r in Reason}.items()
+    assert {r.name: r.value for r in Refusal}.items() <= {r.name: r.value for r in Refusal}.items()

@@ -24,7 +24,7 @@ from jaxrisk.venue.stability_fee import StabilityFee
 from tests.helpers import assert_close
 
 HOUR = 1.0 / 8760.0
-OWED, CASH = (3e6, 9e6), (2e6, 0.5e6)
+OWED, CASH = (3e6, 9.05e6), (2e6, 0.95e6)
 
 
 def array(*values):
@@ -170,4 +170,18 @@ def test_rates_with_memory_rise_where_use_is_high_and_fall_where_it_is_low():
         low = rule.opening()
         for _ in range(100):
             low = rule.advance(low, calm, jnp.asarray(HOUR)).state
-        assert float(high[1]) > float(rule.opening()[1]) > float(low[1])
+        assert float(high.total[1]) > float(rule.opening().total[1]) > float(low.total[1])
+
+
+def test_the_adaptive_rate_in_log_space_is_the_recorded_rule():
+    """`AdaptiveRate.borrow_rate` is replayed against the contract; the step must agree with it."""
+    rule = RULES["adaptive"]
+    state, target = rule.opening(), rule.rate_at_target
+    for debt in (OWED, (1e6, 1e6), (9e6, 9.4e6), (0.0, 9.5e6)):
+        balance, years = balance_of(debt, CASH), array(0.05, 0.05)
+        use = np.asarray(balance.debt / balance.supplied)
+        rate, target = rule.curve.borrow_rate(jnp.asarray(use), target, years)
+        accrued = rule.advance(state, balance, jnp.asarray(0.05))
+        state = accrued.state
+        assert_close(accrued.log_growth, rate * 0.05, rtol=1e-12, atol=0.0)
+        assert_close(np.exp(state.total), target, rtol=1e-12, atol=0.0)

@@ -1,13 +1,11 @@
 """Bad input: each refusal names file, key or row, says what is meant, and writes nothing."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import command_line
 from tests.command_line import (
     BOOK,
     CONFIG,
@@ -18,20 +16,6 @@ from tests.command_line import (
     with_amount,
     write_project,
 )
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[command_line.Call]:
-    """Call the entry point in this interpreter."""
-    yield from command_line.calls_here(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the small system."""
-    return write_project(tmp_path_factory.mktemp("project")).parent
 
 
 def line_of(text: str, wanted: str) -> int:
@@ -71,8 +55,8 @@ BAD_CONFIGS = {
         ("assets.WETH.price", "thousands separator?", "Use 3000.0"),
     ),
     "unknown preset": (
-        CONFIG.replace('preset = "aave_v3"', 'preset = "aave_v4"'),
-        ("venues.pool.preset", "aave_v4", "did you mean aave_v3?"),
+        CONFIG.replace('preset = "aave_v3"', 'preset = "aave_v5"'),
+        ("venues.pool.preset", "aave_v5", "did you mean aave_v4?"),
     ),
     "unknown asset of a venue": (
         CONFIG.replace('collateral = "wstETH"', 'collateral = "wsteth"'),

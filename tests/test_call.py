@@ -7,13 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.call import Refusal, call_refusal, exact_call, repay_call
+from jaxrisk.venue.call import call_refusal, exact_call, repay_call
 from jaxrisk.venue.close import FractionClose, FullClose
 from jaxrisk.venue.incentive import incentive_factor
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v3 import close_rule
 from jaxrisk.venue.presets.morpho_blue import CURSOR, MAXIMUM_FACTOR
 from jaxrisk.venue.recognition import AtZeroCollateral, NeverRecognised
+from jaxrisk.venue.settlement import Refusal
 from tests import reference
 from tests.helpers import assert_close
 

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import pytest
 
-from tests import command_line
 from tests.command_line import (
     DOCUMENTED_FILES,
     HEALTH,
@@ -43,20 +42,6 @@ SENSITIVITY_KEYS = {
     "bump_standard_error",
     "agrees",
 }
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[command_line.Call]:
-    """Call the entry point in this interpreter."""
-    yield from command_line.calls_here(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the small system."""
-    return write_project(tmp_path_factory.mktemp("project")).parent
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,26 @@ def test_one_wrong_number_or_verdict_fails(vectors, tmp_path, capsys, name, chan
     assert len(json.loads(capsys.readouterr().out)["failures"]) == 1
 
 
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(vectors, tmp_path, capsys):
+    shutil.copy(vectors / "aave_v3_rate_strategy.json", tmp_path)
+    (tmp_path / "aave_v3_accrual.json").write_text(json.dumps({"header": {}, "cases": [{}]}))
+    assert main([str(tmp_path)]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("aave_v3_accrual cannot be replayed: KeyError")
+    assert second.startswith("aave_v3_rate_strategy 160 160 0")
+
+
+def test_an_unlisted_reason_fails_its_case_and_no_other(vectors, tmp_path, capsys):
+    content = json.loads((vectors / "aave_v3_liquidation.json").read_text())
+    position = next(i for i, case in enumerate(content["cases"]) if case["reverted"])
+    content["cases"][position]["branch"] = "revert:SomethingNew"
+    (tmp_path / "aave_v3_liquidation.json").write_text(json.dumps(content))
+    assert main([str(tmp_path), "--json"]) == 1
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert f"case {position}: " in failure
+    assert "SomethingNew" in failure
+
+
 _REVERT = "revert:MustNotLeaveDust"
 _HEALTHY = "revert:position is healthy"
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.early_close import EarlyClose, EarlyRefusal, early_call
+from jaxrisk.venue.early_close import EarlyClose, early_call
+from jaxrisk.venue.settlement import Refusal
 from tests.helpers import assert_close
 
 TOLERANCE = {np.float32: {"rtol": 2e-5, "atol": 1e-3}, np.float64: {"rtol": 1e-12, "atol": 1e-9}}
@@ -25,9 +26,9 @@ def reference(collateral, debt, repay, seize, values=BAND):
     """Return (refusal, repaid, seized) from the formula, in scalars."""
     lower, upper, share_low, share_high, credit_low, credit_high = values
     if debt > upper * collateral:
-        return EarlyRefusal.ABOVE_BAND, 0.0, 0.0
+        return Refusal.ABOVE_BAND, 0.0, 0.0
     if debt <= lower * collateral:
-        return EarlyRefusal.HEALTHY, 0.0, 0.0
+        return Refusal.HEALTHY, 0.0, 0.0
     theta = (debt / collateral - lower) / (upper - lower)
     credit = credit_low + theta * (credit_high - credit_low)
     if seize > 0:
@@ -35,10 +36,10 @@ def reference(collateral, debt, repay, seize, values=BAND):
     else:
         seize = repay * credit
     if repay > (share_low + theta * (share_high - share_low)) * debt:
-        return EarlyRefusal.EXCEEDS_ALLOWANCE, 0.0, 0.0
+        return Refusal.EXCEEDS_ALLOWANCE, 0.0, 0.0
     if repay > debt or seize > collateral:
-        return EarlyRefusal.EXCEEDS_POSITION, 0.0, 0.0
-    return EarlyRefusal.NONE, repay, seize
+        return Refusal.EXCEEDS_POSITION, 0.0, 0.0
+    return Refusal.NONE, repay, seize
 
 
 _jitted = jax.jit(early_call)
@@ -64,8 +65,8 @@ def test_a_call_is_that_of_the_reference(dtype, debt, share, by_seizure, high):
     edges += [share / (1.01 + 0.03 * theta) - factor, share * (1.01 + 0.03 * theta) * debt - 1.0]
     assume(min(abs(e) for e in edges) > 1e-4)
     call = called(collateral, owed, values=values, dtype=dtype, **asked)
-    assert EarlyRefusal(int(call.refusal[0])) == refusal
-    if refusal == EarlyRefusal.NONE:
+    assert Refusal(int(call.refusal[0])) == refusal
+    if refusal == Refusal.NONE:
         assert_close([call.repaid[0], call.seized[0]], [repaid, seized], **TOLERANCE[dtype])
     assert (call.fee[0], call.refund[0], call.bad_debt[0]) == (0.0, 0.0, 0.0)
 
@@ -73,10 +74,10 @@ def test_a_call_is_that_of_the_reference(dtype, debt, share, by_seizure, high):
 def test_a_worked_example():
     """Half-way through the band: 30 % of the debt at a bonus of 2.5 %. By hand."""
     call = called(10_000.0, 8_300.0, repay=2_480.0)
-    assert int(call.refusal[0]) == EarlyRefusal.NONE
+    assert int(call.refusal[0]) == Refusal.NONE
     assert_close([call.repaid[0], call.seized[0]], [2_480.0, 2_542.0], rtol=1e-12, atol=0.0)
     refused = called(10_000.0, 8_300.0, repay=2_491.0)
-    assert int(refused.refusal[0]) == EarlyRefusal.EXCEEDS_ALLOWANCE
+    assert int(refused.refusal[0]) == Refusal.EXCEEDS_ALLOWANCE
 
 
 def test_a_recorded_call_of_the_contract():
@@ -93,17 +94,17 @@ def test_a_recorded_call_of_the_contract():
         repay=31953294594747483994193920 * share_price,
         values=values,
     )
-    assert int(call.refusal[0]) == EarlyRefusal.NONE
+    assert int(call.refusal[0]) == Refusal.NONE
     assert_close(float(call.seized[0]) / price, 595866365303982681.0, rtol=1e-12, atol=0.0)
     assert_close(float(call.repaid[0]), 31953294594747483995.0, rtol=1e-12, atol=0.0)
 
 
 def test_the_ends_of_the_band():
-    refusal = lambda debt: EarlyRefusal(int(called(1e4, debt, repay=1.0).refusal[0]))
-    assert refusal(8_000.0) == EarlyRefusal.HEALTHY
-    assert refusal(np.nextafter(8_000.0, 9e3)) == EarlyRefusal.NONE
-    assert refusal(8_600.0) == EarlyRefusal.NONE
-    assert refusal(np.nextafter(8_600.0, 9e3)) == EarlyRefusal.ABOVE_BAND
+    refusal = lambda debt: Refusal(int(called(1e4, debt, repay=1.0).refusal[0]))
+    assert refusal(8_000.0) == Refusal.HEALTHY
+    assert refusal(np.nextafter(8_000.0, 9e3)) == Refusal.NONE
+    assert refusal(8_600.0) == Refusal.NONE
+    assert refusal(np.nextafter(8_600.0, 9e3)) == Refusal.ABOVE_BAND
 
 
 @given(first=DEBTS, second=DEBTS)
@@ -122,7 +123,7 @@ def test_a_call_takes_no_more_than_there_is_and_lowers_loan_to_value(debt, share
     theta = rule.progress(jnp.array([1e4]), jnp.array([owed]))
     call = called(1e4, owed, repay=share * float(rule.close_factor(theta)[0]) * owed)
     repaid, seized = float(call.repaid[0]), float(call.seized[0])
-    assert int(call.refusal[0]) == EarlyRefusal.NONE
+    assert int(call.refusal[0]) == Refusal.NONE
     assert 0 < repaid <= owed
     assert repaid < seized <= 1e4
     # A credit of at most 1 / upper: a call never makes the account weaker.

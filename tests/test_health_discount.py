@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxrisk.venue.health_discount import HealthDiscount
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason
+from jaxrisk.venue.settlement import Refusal
 from tests.helpers import assert_close
 
 ACCOUNTS = 4
@@ -72,13 +72,13 @@ def reference(held, other, owed, weight, maximum, asked):
         if held < everything:
             most, everything = held * price, held
     if asked != np.inf and asked > most:
-        return Reason.EXCEEDS_ALLOWANCE, 0.0, 0.0, 0.0
+        return Refusal.EXCEEDS_ALLOWANCE, 0.0, 0.0, 0.0
     if healthy:
-        return Reason.HEALTHY, 0.0, 0.0, 0.0
+        return Refusal.HEALTHY, 0.0, 0.0, 0.0
     repaid = min(asked, most)
     seized = everything if repaid == most else everything * repaid / most
     gone = seized >= held and other == 0
-    return Reason.NONE, repaid, seized, owed - repaid if gone else 0.0
+    return Refusal.NONE, repaid, seized, owed - repaid if gone else 0.0
 
 
 @jax.jit
@@ -89,7 +89,7 @@ def called(discount, p, repay):
 @pytest.mark.parametrize(("ltv", "repaid", "seized", "bad_debt"), WORKED_CASES)
 def test_worked_cases(ltv, repaid, seized, bad_debt):
     call = rule().call(position(1e4, ltv * 1e4), jnp.array([np.inf]))
-    assert call.refusal[0] == Reason.NONE
+    assert call.refusal[0] == Refusal.NONE
     actual = [call.repaid[0], call.seized[0], call.bad_debt[0]]
     assert_close(actual, [repaid, seized, bad_debt], **CENT)
 
@@ -134,7 +134,7 @@ def test_debt_is_socialised_only_where_nothing_is_left_and_it_is_worth_it():
         minimum=jnp.array([0.0, 0.0, 0.0, 1.06e4]),
     )
     call = discount.call(p, jnp.full(4, np.inf))
-    assert call.refusal.tolist() == [Reason.NONE] * 4
+    assert call.refusal.tolist() == [Refusal.NONE] * 4
     expected = [2_000.0, 0.0, 0.0, 0.0]
     assert_close(call.bad_debt, expected, **EXACT)
     # The whole debt is compared with the minimum, and the minimum itself is enough.
@@ -152,18 +152,19 @@ def test_a_call_short_of_everything_socialises_nothing():
 def test_debt_without_any_collateral_is_socialised_in_a_call_of_nothing():
     call = rule().call(position(0.0, 500.0), jnp.array([0.0]))
     actual = [call.refusal[0], call.repaid[0], call.seized[0], call.bad_debt[0]]
-    assert_close(actual, [Reason.NONE, 0.0, 0.0, 500.0], rtol=0.0, atol=0.0)
+    assert_close(actual, [Refusal.NONE, 0.0, 0.0, 500.0], rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize(
-    ("since", "reason"), [(0.0, Reason.COOLING_OFF), (0.99, Reason.COOLING_OFF), (1.0, Reason.NONE)]
+    ("since", "reason"),
+    [(0.0, Refusal.COOLING_OFF), (0.99, Refusal.COOLING_OFF), (1.0, Refusal.NONE)],
 )
 def test_accounts_cool_off_after_a_check(since, reason):
     call = rule(cool_off=1.0).call(
         position(1e4, 9e3), jnp.array([np.inf]), since_check=jnp.array([since])
     )
     assert call.refusal[0] == reason
-    assert (float(call.repaid[0]) > 0) == (reason == Reason.NONE)
+    assert (float(call.repaid[0]) > 0) == (reason == Refusal.NONE)
 
 
 def test_amounts_round_down_to_contract_units():

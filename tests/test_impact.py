@@ -140,3 +140,24 @@ def test_small_volumes_lose_no_digits_in_float32():
             double = LAWS[kind].proceeds(volume, DEPTH)
             # The closed form cancels two leading terms just above where the series ends.
             assert_close(np.asarray(single, np.float64), double, rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+@given(share=st.floats(0.0, 3.0))
+def test_a_purchase_costs_the_integral_of_the_price_it_moves(law, share):
+    depth = jnp.array([1e6])
+    volume = share * depth
+    parts = np.linspace(0.0, 1.0, 20001)[:, None] * np.asarray(volume)
+    price = np.exp(jax.vmap(lambda v: law.log_drop(v, depth))(jnp.asarray(parts)))
+    expected = np.trapezoid(price, parts, axis=0)
+    assert_close(law.cost(volume, depth), expected, rtol=1e-5, atol=1e-9)
+    assert (law.cost(volume, depth) >= volume * (1 - 1e-12)).all()
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+@given(share=st.floats(0.0, 3.0))
+def test_a_volume_is_found_again_from_the_move_it_makes(law, share):
+    depth = jnp.array([1e6])
+    volume = share * depth
+    found = law.volume_for(law.log_drop(volume, depth), depth)
+    assert_close(found, volume, rtol=1e-9, atol=1e-6)

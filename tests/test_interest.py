@@ -76,12 +76,14 @@ def accrued_for_a_year(dtype):
     """Return (debt by the index, debt by the pool) in units after a year of hours, by venue."""
     system = systems.random_system(5, dtype=dtype)
     plan = Plan(steps=1, health_groups=1)
-    opening = opening_state(system, cut_books(system, layouts(system, plan)))
+    books = cut_books(system, layouts(system, plan))
+    opening = opening_state(system, books)
     rules = StepRules(step_years=jnp.asarray(systems.STEP_YEARS, dtype))
 
     @jax.jit
     def year(state):
-        return lax.scan(lambda s, _: (accrue(system, rules, s), None), state, length=8760)[0]
+        hour = lambda s, _: (accrue(system, books, rules, s), None)
+        return lax.scan(hour, state, length=8760)[0]
 
     closing = year(opening)
     by_index, by_pool = [], []

@@ -3,14 +3,12 @@
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests import command_line
 from tests.command_line import (
     DOCUMENTED_FILES,
     PATIENCE_SECONDS,
@@ -20,24 +18,9 @@ from tests.command_line import (
     environment,
     files,
     table,
-    write_project,
 )
 
 pytestmark = pytest.mark.multiprocess
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[command_line.Call]:
-    """Call the entry point in this interpreter."""
-    yield from command_line.calls_here(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the small system."""
-    return write_project(tmp_path_factory.mktemp("project")).parent
 
 
 # Long enough that the signal still finds the run at work where the cores are shared.

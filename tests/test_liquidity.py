@@ -141,3 +141,24 @@ def test_derivatives_are_finite_with_nothing_sold_and_nothing_learned(variance):
 def test_markets_that_make_no_sense_are_refused(price, pegs, message):
     with pytest.raises(ValueError, match=message):
         Market.opening(price, pegs=pegs)
+
+
+def test_a_purchase_takes_back_what_a_sale_of_as_much_did():
+    market = Market.opening({"A": 2.0, "B": 50.0})
+    liquidity = Liquidity(
+        law=SquareRootImpact(coefficient=jnp.array([0.1, 0.2])),
+        depth=ConstantDepth(depth=jnp.array([1e6, 1e6])),
+        permanent_share=jnp.array(0.3),
+        recovery_rate=jnp.array(1.0),
+        variance_rate=jnp.array(1.0),
+    )
+    units = jnp.array([1e4, 0.0])
+    bought, cost = liquidity.buy(market, units)
+    rise = 0.1 * np.sqrt(2e4 / 1e6)
+    assert_close(bought.mid, [2.0 * np.exp(rise), 50.0], rtol=1e-12, atol=0.0)
+    assert_close(bought.price, [2.0 * np.exp(0.3 * rise), 50.0], rtol=1e-12, atol=0.0)
+    assert 2e4 < cost[0] < 2e4 * np.exp(rise)
+    assert cost[1] == 0
+    # Of another volume at a higher price, so not to the last digit.
+    sold, _ = liquidity.sell(bought, units)
+    assert_close(sold.mid, market.mid, rtol=1e-3, atol=0.0)

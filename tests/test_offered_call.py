@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jaxrisk.venue.offered_call import OfferedClose
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement
+from jaxrisk.venue.settlement import Refusal, Settlement
 from tests.helpers import assert_close
 
 EXACT = {"rtol": 1e-13, "atol": 1e-9}
@@ -19,12 +19,12 @@ ACCOUNTS = 4
 # protocol share of the seizure 2.8 %: (debt, offer, refusal, seized, fee). Worked out by hand from
 # Comptroller `liquidateCalculateSeizeTokens` and CToken `seizeInternal`.
 WORKED_CASES = [
-    (8_000.0, 100.0, Reason.HEALTHY, 0.0, 0.0),
-    (8_500.0, 4_250.0, Reason.NONE, 4_590.0, 128.52),
-    (8_500.0, 4_250.01, Reason.EXCEEDS_ALLOWANCE, 0.0, 0.0),
-    (20_000.0, 9_259.0, Reason.NONE, 9_999.72, 279.99216),
-    (20_000.0, 9_260.0, Reason.EXCEEDS_POSITION, 0.0, 0.0),
-    (8_500.0, 0.0, Reason.NOTHING_ASKED, 0.0, 0.0),
+    (8_000.0, 100.0, Refusal.HEALTHY, 0.0, 0.0),
+    (8_500.0, 4_250.0, Refusal.NONE, 4_590.0, 128.52),
+    (8_500.0, 4_250.01, Refusal.EXCEEDS_ALLOWANCE, 0.0, 0.0),
+    (20_000.0, 9_259.0, Refusal.NONE, 9_999.72, 279.99216),
+    (20_000.0, 9_260.0, Refusal.EXCEEDS_POSITION, 0.0, 0.0),
+    (8_500.0, 0.0, Refusal.NOTHING_ASKED, 0.0, 0.0),
 ]
 
 
@@ -55,14 +55,14 @@ def position(held, owed, weight=0.8, credit=1.08, dtype: type[np.floating] = np.
 def reference(held, owed, backing, total, offer, close_factor, credit, share):
     """Return (reason, seized, fee) of one account, in plain Python."""
     if not total > backing:
-        return Reason.HEALTHY, 0.0, 0.0
+        return Refusal.HEALTHY, 0.0, 0.0
     if offer > close_factor * owed:
-        return Reason.EXCEEDS_ALLOWANCE, 0.0, 0.0
+        return Refusal.EXCEEDS_ALLOWANCE, 0.0, 0.0
     if offer == 0:
-        return Reason.NOTHING_ASKED, 0.0, 0.0
+        return Refusal.NOTHING_ASKED, 0.0, 0.0
     if offer * credit > held:
-        return Reason.EXCEEDS_POSITION, 0.0, 0.0
-    return Reason.NONE, offer * credit, offer * credit * share
+        return Refusal.EXCEEDS_POSITION, 0.0, 0.0
+    return Refusal.NONE, offer * credit, offer * credit * share
 
 
 @jax.jit
@@ -74,7 +74,7 @@ def called(close, p, offer) -> Settlement:
 def test_worked_cases(owed, offer, reason, seized, fee):
     call = rule().call(position(1e4, owed), jnp.array([offer]))
     assert call.refusal[0] == reason
-    repaid = offer if reason == Reason.NONE else 0.0
+    repaid = offer if reason == Refusal.NONE else 0.0
     assert_close([call.repaid[0], call.seized[0], call.fee[0]], [repaid, seized, fee], **EXACT)
 
 
@@ -102,7 +102,7 @@ def test_random_accounts_are_those_of_the_reference(
         )
         assert call.refusal[n] == reason
         assert_close([call.seized[n], call.fee[n]], [seized, kept], **EXACT)
-        assert call.repaid[n] == (offer[n] if reason == Reason.NONE else 0.0)
+        assert call.repaid[n] == (offer[n] if reason == Refusal.NONE else 0.0)
     # Limited: no more than there is, and nothing is forgiven or returned.
     assert bool(jnp.all(call.seized <= p.collateral))
     assert bool(jnp.all(call.repaid <= p.debt))
@@ -113,7 +113,7 @@ def test_random_accounts_are_those_of_the_reference(
 @given(low=st.floats(1.0, 4_000.0), more=st.floats(0.0, 250.0))
 def test_more_repaid_is_more_seized(low, more):
     call = rule().call(position([1e4, 1e4], [8.5e3, 8.5e3]), jnp.array([low, low + more]))
-    assert call.refusal.tolist() == [Reason.NONE] * 2
+    assert call.refusal.tolist() == [Refusal.NONE] * 2
     assert_close(call.seized[1] - call.seized[0], 1.08 * more, rtol=1e-9, atol=1e-9)
 
 
@@ -139,7 +139,7 @@ def test_single_precision_agrees():
     single, double = results[np.float32], results[np.float64]
     assert single.seized.dtype == np.float32
     assert single.refusal.tolist() == double.refusal.tolist()
-    assert Reason.NONE in double.refusal.tolist()
+    assert Refusal.NONE in double.refusal.tolist()
     for name in ("repaid", "seized", "fee"):
         assert_close(getattr(single, name), getattr(double, name), rtol=1e-6, atol=1e-3)
 

@@ -102,6 +102,7 @@ def compare(state: State, world: reference.World, *, rtol: float) -> None:
             expected.deficit,
             expected.supplied,
             expected.treasury,
+            np.zeros_like(expected.cash),
         ]
         rows = np.zeros(venue.pool.shape)
         rows[: len(pool)] = pool

@@ -244,7 +244,7 @@ def test_negative_control_autodiff_through_the_hard_trigger_is_zero_and_rejected
         return lambda scenario: jax.jacfwd(seized)(values, scenario)
 
     arguments = (jnp.ones(1), system, layouts(system, plan), rules, key)
-    slopes = np.asarray(over_scenarios(bind, plan.chunk)(arguments, np.arange(DRAWS)))
+    slopes = np.asarray(over_scenarios(bind, plan.side_by_side)(arguments, np.arange(DRAWS)))
     assert_close(slopes, np.zeros((DRAWS, 1)), rtol=0.0, atol=0.0)
 
     (found,) = study(one_loan(), measures=("liquidated_usd",), kinds=("liquidation_threshold",))

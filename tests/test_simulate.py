@@ -15,6 +15,7 @@ from jaxrisk.system.simulate import (
     Outcome,
     Plan,
     cut_books,
+    lanes_for,
     layouts,
     simulate,
     simulator,
@@ -93,6 +94,17 @@ def test_simulate_is_the_simulator_with_a_plan(whole):
         rounds=PLAN.rounds,
     )
     assert_identical(fields(outcome), {n: v[:3] for n, v in fields(whole).items()})
+
+
+def test_side_by_side_a_scenario_is_the_same_in_any_company():
+    """A small book in one round is played in lanes; neighbours and place must not matter."""
+    system = systems.stochastic_system(3)
+    plan = dataclasses.replace(PLAN, rounds=1, lanes=lanes_for(system, 1))
+    assert plan.lanes > 1
+    together = fields(play(system, plan))
+    for ids in ([20, 3, 7], [0], list(range(20, -1, -1))):
+        apart = fields(play(system, plan, ids=np.array(ids)))
+        assert_identical(apart, {n: v[ids] for n, v in together.items()})
 
 
 def test_another_seed_gives_other_scenarios(whole):

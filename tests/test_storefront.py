@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.settlement import Reason
+from jaxrisk.venue.settlement import Refusal
 from jaxrisk.venue.storefront import Storefront
 from tests.helpers import assert_close
 
@@ -39,7 +39,7 @@ def test_a_worked_sale():
     assert_close(front().ask_price(jnp.array([2e3])), [1_930.0], rtol=1e-15, atol=0.0)
     bought = sale(front(), 9_650.0)
     actual = [bought.bought[0], bought.paid[0], bought.refusal[0]]
-    assert_close(actual, [5.0, 9_650.0, Reason.NONE], rtol=1e-15, atol=0.0)
+    assert_close(actual, [5.0, 9_650.0, Refusal.NONE], rtol=1e-15, atol=0.0)
 
 
 @given(
@@ -52,14 +52,14 @@ def test_a_worked_sale():
 def test_random_sales_are_those_of_the_reference(payment, price, share, factor, reserves):
     bought = sale(front(share, factor), payment, price, 10.0, reserves)
     ask = price * (1.0 - share * (1.0 - factor))
-    expected, reason = payment / ask, Reason.NONE
+    expected, reason = payment / ask, Refusal.NONE
     if reserves >= 1e6:
-        reason = Reason.NOT_FOR_SALE
+        reason = Refusal.NOT_FOR_SALE
     elif expected > 10.0:
-        reason = Reason.EXCEEDS_INVENTORY
+        reason = Refusal.EXCEEDS_INVENTORY
     assert bought.refusal[0] == reason
     assert_close(bought.quoted[0], expected, rtol=1e-12, atol=0.0)
-    done = reason == Reason.NONE
+    done = reason == Refusal.NONE
     assert_close(bought.bought[0], expected if done else 0.0, rtol=1e-12, atol=0.0)
     assert bought.paid[0] == (payment if done else 0.0)
     # The buyer pays no more than the oracle price and no less than what the borrower was credited.
@@ -82,7 +82,7 @@ def test_prices_and_amounts_round_down():
 
 def test_a_worthless_asset_is_not_sold():
     bought = sale(front(), 10.0, price=0.0)
-    assert bought.refusal[0] == Reason.EXCEEDS_INVENTORY
+    assert bought.refusal[0] == Refusal.EXCEEDS_INVENTORY
     assert bought.bought[0] == 0.0
 
 

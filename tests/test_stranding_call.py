@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v3_legacy import close_rule
-from jaxrisk.venue.stranding_call import StrandingRefusal, stranding_call
+from jaxrisk.venue.settlement import Refusal
+from jaxrisk.venue.stranding_call import stranding_call
 from tests.helpers import assert_close
 
 FIELDS = ("repaid", "seized", "fee", "bad_debt", "stranded")
@@ -39,18 +40,18 @@ def reference_call(p, backs, repay, n):
     held, owed, total, credit = (get(x) for x in (p.collateral, p.debt, p.total_debt, p.credit))
     health = get(p.backing) / total if total else np.inf
     if health >= 1:
-        return StrandingRefusal.HEALTHY, nothing
+        return Refusal.HEALTHY, nothing
     if not backs:
-        return StrandingRefusal.NOT_COLLATERAL, nothing
+        return Refusal.NOT_COLLATERAL, nothing
     if owed == 0:
-        return StrandingRefusal.NOTHING_OWED, nothing
+        return Refusal.NOTHING_OWED, nothing
     x = min(repay, owed if health <= 0.95 else owed / 2)
     s = x * credit
     if s > held:
         s, x = held, held / credit
     stranded = total - x if s >= get(p.total_collateral) else 0.0
     values = (x, s, get(p.fee_share) * (s - s / credit), 0.0, stranded)
-    return StrandingRefusal.NONE, dict(zip(FIELDS, values, strict=True))
+    return Refusal.NONE, dict(zip(FIELDS, values, strict=True))
 
 
 def test_a_recorded_call_that_strands_debt():
@@ -119,7 +120,7 @@ def test_refusals_in_the_order_of_the_contract():
     p = position([1e4] * 4, [8e3, 9e3, 9e3, 0.0], other_debt=[0.0, 0.0, 0.0, 9e3])
     backs = jnp.array([False, False, True, True])
     call = stranding_call(close_rule(), p, backs, jnp.full(4, jnp.inf))
-    kinds = [StrandingRefusal(int(r)).name for r in call.refusal]
+    kinds = [Refusal(int(r)).name for r in call.refusal]
     assert kinds == ["HEALTHY", "NOT_COLLATERAL", "NONE", "NOTHING_OWED"]
     assert call.repaid.tolist() == [0.0, 0.0, 9e3, 0.0]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason
+from jaxrisk.venue.settlement import Refusal
 from jaxrisk.venue.target_close import TargetClose, loan_to_value_after, segregated_first
 from tests.helpers import assert_close
 
@@ -55,11 +55,11 @@ def position(held, owed, threshold=0.85, fee=0.05, dtype: type = np.float64, **u
 def reference(held, owed, threshold, fee, target, request):
     """Return (reason, repaid, seized) of a call on one account, in plain Python."""
     if owed == 0 or request == 0:
-        return Reason.NOTHING_ASKED, 0.0, 0.0
+        return Refusal.NOTHING_ASKED, 0.0, 0.0
     if held == 0:
-        return Reason.NO_COLLATERAL, 0.0, 0.0
+        return Refusal.NO_COLLATERAL, 0.0, 0.0
     if owed <= threshold * held:
-        return Reason.HEALTHY, 0.0, 0.0
+        return Refusal.HEALTHY, 0.0, 0.0
     if owed >= held:
         repaid = min(request, owed)
     else:
@@ -68,11 +68,11 @@ def reference(held, owed, threshold, fee, target, request):
             most = max((owed - target * held) / (1 - target * (1 + fee)), 0.0)
             most = owed if most > 0.9 * owed else most
         if most == owed and request < owed:
-            return Reason.WHOLE_REQUIRED, 0.0, 0.0
+            return Refusal.WHOLE_REQUIRED, 0.0, 0.0
         repaid = min(request, most)
         if repaid == 0:
-            return Reason.NOTHING_REPAID, 0.0, 0.0
-    return Reason.NONE, repaid, min(held, repaid * (1 + fee))
+            return Refusal.NOTHING_REPAID, 0.0, 0.0
+    return Refusal.NONE, repaid, min(held, repaid * (1 + fee))
 
 
 @jax.jit
@@ -84,7 +84,7 @@ def called(close, p, request):
 def test_worked_cases(ltv, repaid, seized, whole):
     p = position(1e4, ltv * 1e4)
     call = rule().call(p, jnp.array([np.inf]))
-    assert call.refusal[0] == (Reason.NONE if ltv > 0.85 else Reason.HEALTHY)
+    assert call.refusal[0] == (Refusal.NONE if ltv > 0.85 else Refusal.HEALTHY)
     assert_close([call.repaid[0], call.seized[0]], [repaid, seized], **CENT)
     if ltv > 0.85:
         assert bool(rule().limit(p).whole[0]) == whole
@@ -131,18 +131,18 @@ def test_what_a_preview_says_and_a_call_refuses():
     p = position([1e4, 0.0], [9.6e3, 500.0])
     request = jnp.array([1e3, 200.0])
     preview, call = rule().preview(p, request), rule().call(p, request)
-    assert preview.refusal.tolist() == [Reason.NONE] * 2
+    assert preview.refusal.tolist() == [Refusal.NONE] * 2
     # All of the first debt, whatever was asked; some of the second, and nothing taken.
     assert_close(preview.repaid, [9.6e3, 200.0], rtol=0.0, atol=0.0)
     assert_close(preview.seized, [1e4, 0.0], rtol=0.0, atol=0.0)
-    assert call.refusal.tolist() == [Reason.WHOLE_REQUIRED, Reason.NO_COLLATERAL]
+    assert call.refusal.tolist() == [Refusal.WHOLE_REQUIRED, Refusal.NO_COLLATERAL]
     assert_close(call.repaid, [0.0, 0.0], rtol=0.0, atol=0.0)
 
 
 def test_other_refusals():
     p = position([1e4, 1e4, 1e4], [9e3, 0.0, 8e3])
     call = rule().call(p, jnp.array([0.0, 10.0, 10.0]))
-    expected = [Reason.NOTHING_ASKED, Reason.NOTHING_ASKED, Reason.HEALTHY]
+    expected = [Refusal.NOTHING_ASKED, Refusal.NOTHING_ASKED, Refusal.HEALTHY]
     assert call.refusal.tolist() == expected
 
 
@@ -155,7 +155,7 @@ def test_amounts_round_down_to_contract_units():
     some = rule().call(p, jnp.array([250.0]), value_unit=jnp.array(1.0))
     assert_close([some.repaid[0], some.seized[0]], [200.0, 210.0], rtol=0.0, atol=1e-9)
     none = rule().call(p, jnp.array([99.0]))
-    assert none.refusal[0] == Reason.NOTHING_REPAID
+    assert none.refusal[0] == Refusal.NOTHING_REPAID
 
 
 def test_segregated_collateral_goes_first():

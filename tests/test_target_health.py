@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.call import Refusal
 from jaxrisk.venue.health_bonus import HealthLinearBonus
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v4 import close_rule
+from jaxrisk.venue.settlement import Refusal
 from jaxrisk.venue.target_health import TargetPosition, debt_to_target, target_call
 from tests.helpers import assert_close
 

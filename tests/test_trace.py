@@ -1,12 +1,16 @@
 """Traces: what accounts, steps and scenarios say of the same path adds up."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.simulate import Outcome, Plan, cut_books, layouts, simulator, step_rules
+from jaxrisk.system.system import Flow
 from jaxrisk.system.trace import Trace, tracer
+from tests import call_venues
 from tests.helpers import assert_close
 from tests.systems import STEP_YEARS, stochastic_system
 
@@ -44,3 +48,16 @@ def test_accounts_add_up_to_their_venue(played, entry, flow, venue):
     whole = getattr(ended, flow)[:, venue]
     assert (whole > 0.0).any()
     assert_close(accounts, whole, rtol=1e-9, atol=1e-6)
+
+
+def test_what_borrowers_get_back_of_accounts_sold_whole_is_not_their_loss():
+    rng = np.random.default_rng(3)
+    venue = call_venues.random_venue("gearbox_v3", rng, accounts=8, funds=0.0)
+    system = dataclasses.replace(stochastic_system(1), venues=(venue,))
+    plan = Plan(steps=3, rounds=3, health_groups=2)
+    rules, key, ids = step_rules(system, plan, STEP_YEARS), root_key(1), np.arange(64)
+    ended = simulator(plan)(system, cut_books(system, layouts(system, plan)), rules, key, ids)
+    (accounts,) = tracer(plan, keep_steps=False)(system, rules, key, ids).accounts
+    assert (ended.flows[:, Flow.REFUND, 0] > 0).any()
+    lost = (accounts.seized - accounts.repaid).sum(axis=1)
+    assert_close(lost, ended.borrower_loss[:, 0], rtol=1e-9, atol=1e-6)

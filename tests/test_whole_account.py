@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.whole_account import WholeAccount, WholeClose, WholeRefusal
+from jaxrisk.venue.settlement import Refusal
+from jaxrisk.venue.whole_account import WholeAccount, WholeClose
 from tests.helpers import assert_close
 
 TOLERANCE = {np.float32: {"rtol": 1e-5, "atol": 0.05}, np.float64: {"rtol": 1e-12, "atol": 1e-9}}
@@ -120,8 +121,8 @@ def test_a_healthy_account_is_refused():
     refusal = lambda backing: int(
         _call(rule(), account(1_200.0, 1_000.0, 5.0, 5.0, backing)).refusal[0]
     )
-    assert refusal(1_010.0) == WholeRefusal.HEALTHY
-    assert refusal(1_009.99) == WholeRefusal.NONE
+    assert refusal(1_010.0) == Refusal.HEALTHY
+    assert refusal(1_009.99) == Refusal.NONE
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -211,7 +211,7 @@ class _Study:
 
             return lambda scenario: jax.jacfwd(loss)(values, scenario)
 
-        run = over_scenarios(bind, self.plan.chunk)
+        run = over_scenarios(bind, self.plan.side_by_side)
         opening = np.array([p.value for p in self.parameters])
         values = jnp.asarray(opening, self.system.market.price.dtype)
 

@@ -1,8 +1,9 @@
 """How prices react to forced sales, and what the sales bring in.
 
 Every impact law answers three questions about selling `volume` (numeraire) into `depth`: the log
-price drop, the proceeds, and a volume whose average discount stays within a bound. All are
-elementwise over assets.
+price drop, the proceeds, and a volume whose average discount stays within a bound. Purchases mirror
+sales: the log price rises by as much, so there are two more, the cost of a purchase and the volume
+that moves the log price by a given amount. All are elementwise over assets.
 """
 
 import math
@@ -45,6 +46,15 @@ class LinearImpact:
         """Return a volume whose average discount is within `discount`: first order, cautious."""
         return 2.0 * _at_least_zero(discount) * depth / self.coefficient
 
+    def cost(self, volume: Assets, depth: Assets) -> Assets:
+        """Return what a purchase costs: the integral of `exp(rise)` over the volume bought."""
+        y = self.log_drop(volume, depth)
+        return volume * jnp.where(y > 0, jnp.expm1(y) / positive_or_one(y), 1.0)
+
+    def volume_for(self, log_move: Assets, depth: Assets) -> Assets:
+        """Return the volume that moves the log price by `log_move`."""
+        return _at_least_zero(log_move) * depth / self.coefficient
+
 
 @pytree
 class SquareRootImpact:
@@ -76,6 +86,21 @@ class SquareRootImpact:
     def volume_within(self, discount: Assets, depth: Assets) -> Assets:
         """Return a volume whose average discount is within `discount`: first order, cautious."""
         return depth * (1.5 * _at_least_zero(discount) / self.coefficient) ** 2
+
+    def cost(self, volume: Assets, depth: Assets) -> Assets:
+        """Return what a purchase costs: `volume * 2 (1 - exp(y)(1-y)) / y^2`, y the log rise."""
+        y = self.log_drop(volume, depth)
+        small = y < _SERIES_BELOW
+        safe = jnp.where(small, jnp.ones_like(y), y)
+        exact = 2.0 * (1.0 - jnp.exp(safe) * (1.0 - safe)) / safe**2
+        series = jnp.zeros_like(y)
+        for term in reversed(_SERIES):
+            series = abs(term) + y * series
+        return volume * jnp.where(small, series, exact)
+
+    def volume_for(self, log_move: Assets, depth: Assets) -> Assets:
+        """Return the volume that moves the log price by `log_move`."""
+        return depth * (_at_least_zero(log_move) / self.coefficient) ** 2
 
 
 @pytree
@@ -137,6 +162,20 @@ class DepthCurveImpact:
         further = jnp.where(further < 1.0, further, jnp.ones_like(further))
         # At a discount of all of the price there is no bound: the tail never reaches zero.
         return inside + (jnp.log1p(-self.fall[-1]) - jnp.log1p(-further)) / rate
+
+    def cost(self, volume: Assets, depth: Assets) -> Assets:
+        """Return what a purchase costs on a book of asks that mirrors the bids in log price."""
+        bids, filled, start, over = self._walk(volume, depth)
+        reached = start + (self.fall[None, :] - start) * filled / bids
+        share = (reached - start) / (1.0 - reached)
+        ratio = jnp.where(share > 0, jnp.log1p(share) / positive_or_one(share), 1.0)
+        inside = jnp.sum(filled * ratio / (1.0 - reached), axis=-1)
+        end, rate = self._beyond(bids, start)
+        return inside + jnp.expm1(rate * over) / rate / end
+
+    def volume_for(self, log_move: Assets, depth: Assets) -> Assets:
+        """Return the volume that moves the log price by `log_move`."""
+        return self.volume_within(-jnp.expm1(-log_move), depth)
 
 
 ImpactLaw = LinearImpact | SquareRootImpact | DepthCurveImpact

@@ -117,3 +117,20 @@ class Liquidity:
             recent_sales=market.recent_sales + volume,
         )
         return market, proceeds
+
+    def buy(
+        self, market: Market, units: Float[Array, " asset"]
+    ) -> tuple[Market, Float[Array, " asset"]]:
+        """Return the market after buying `units` and what each asset costs (numeraire).
+
+        The log price rises as it falls in a sale of as much. Assets pegged to what is bought keep
+        their price.
+        """
+        volume, depth = units * market.mid, self.depth.now(market)
+        rise = self.law.log_drop(volume, depth)
+        market = dataclasses.replace(
+            market,
+            price=market.price * jnp.exp(self.permanent_share * rise),
+            displacement=market.displacement - (1.0 - self.permanent_share) * rise,
+        )
+        return market, self.law.cost(volume, depth)

@@ -104,7 +104,62 @@ class DeviationOracle:
         return state
 
 
-Oracle = SpotOracle | ExchangeRateOracle | DelayedOracle | DeviationOracle
+@pytree
+class FaceValueOracle:
+    """Takes one asset at face value whatever it trades at, and asks another oracle for the rest.
+
+    Source: issuers of a stablecoin count a unit of their own debt as one unit of account.
+
+    Attributes:
+        others: oracle of all other assets.
+        face_value: of the asset, numeraire.
+        asset: its index.
+    """
+
+    others: "Oracle"
+    face_value: Float[Array, ""]
+    asset: int = static()
+
+    def init(self, market: Market) -> Any:
+        """Return the opening state of the other oracle."""
+        return self.others.init(market)
+
+    def observe(self, state: Any, market: Market) -> Any:
+        """Return the state of the other oracle after a step."""
+        return self.others.observe(state, market)
+
+    def seen(self, state: Any, market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        return self.others.seen(state, market).at[self.asset].set(self.face_value)
+
+
+@pytree
+class FixedOracle:
+    """Sees the opening prices for ever: a price that is written into the contract."""
+
+    def init(self, market: Market) -> Float[Array, " asset"]:
+        """Return the opening oracle state: the opening mid."""
+        return market.mid
+
+    def observe(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the state unchanged."""
+        del market
+        return state
+
+    def seen(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del market
+        return state
+
+
+Oracle = (
+    SpotOracle
+    | ExchangeRateOracle
+    | DelayedOracle
+    | DeviationOracle
+    | FixedOracle
+    | FaceValueOracle
+)
 
 
 def opening_prices(oracle: Oracle, market: Market) -> Float[Array, " asset"]:

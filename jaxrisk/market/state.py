@@ -15,7 +15,8 @@ class Market:
 
     Attributes:
         price: `(asset,)` market price without transient impact, in the numeraire per unit.
-        displacement: `(asset,)` transient log price displacement by forced sales, >= 0.
+        displacement: `(asset,)` transient log price displacement by forced sales; negative where
+            forced purchases weigh more.
         log_ratio: `(asset,)` log exchange rate of a pegged asset to its underlying, 0 for others.
         variance: `(asset,)` running mean of squared log returns, per year.
         recent_sales: `(asset,)` forced sales still weighing on the book, in the numeraire.

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxrisk.numerics.sums import sum_before
+
 
 def amount_ahead(
     amount: Float[Array, " entry"], order: Float[Array, " entry"]
@@ -15,8 +17,7 @@ def amount_ahead(
     """
     positions = jnp.argsort(order, stable=True)
     sorted_amount = amount[positions]
-    before = jnp.cumsum(sorted_amount) - sorted_amount
-    return jnp.zeros_like(amount).at[positions].set(before)
+    return jnp.zeros_like(amount).at[positions].set(sum_before(sorted_amount))
 
 
 def served(

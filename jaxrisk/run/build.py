@@ -10,8 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.errors import ConfigError, DataError
-from jaxrisk.market.oracle import DelayedOracle, ExchangeRateOracle, Oracle, SpotOracle
+from jaxrisk.market.oracle import (
+    DelayedOracle,
+    DeviationOracle,
+    ExchangeRateOracle,
+    FixedOracle,
+    Oracle,
+    SpotOracle,
+)
 from jaxrisk.market.state import Market
+from jaxrisk.measure.vault import Vault
 from jaxrisk.run.build_market import (
     build_liquidity,
     build_paths,
@@ -19,7 +27,7 @@ from jaxrisk.run.build_market import (
     volatile_assets,
     volatilities,
 )
-from jaxrisk.run.config import Config, RunSection, VenueSection
+from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.real_book import read_user_totals
@@ -28,6 +36,8 @@ from jaxrisk.system.policy import BestPair, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
 from jaxrisk.venue.presets import PRESETS, Terms
+from jaxrisk.venue.vault_share import VaultLoss, VaultShare
+from jaxrisk.venue.venue import Pool, Venue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Built:
         synthetic: the book is generated.
         data_quality: findings about the inputs, for report and summary.
         assumptions: what the model takes for granted.
+        vaults: over the system's venues.
     """
 
     system: System
@@ -64,6 +75,7 @@ class Built:
     synthetic: bool
     data_quality: tuple[str, ...]
     assumptions: tuple[str, ...]
+    vaults: tuple[Vault, ...] = ()
 
 
 _DRIFT = {
@@ -97,7 +109,7 @@ def build(config: Config) -> Built:
         accounts, book = _accounts(name, positions, market.assets, terms[name], dtype)
         venues.append(_venue(name, section, accounts, market.assets, config.run))
         books.append(book)
-        _note_liquidity(name, section, venues[-1].accounts, market.assets, notes)
+        _note_liquidity(name, section, venues[-1], market.assets, notes)
     system = System(
         market=market,
         paths=build_paths(config, history, dtype, notes),
@@ -112,6 +124,23 @@ def build(config: Config) -> Built:
         synthetic=positions.synthetic,
         data_quality=tuple(notes),
         assumptions=_assumptions(config),
+        vaults=tuple(
+            _vault(name, section, config, dtype) for name, section in config.vaults.items()
+        ),
+    )
+
+
+def _vault(name: str, section: VaultSection, config: Config, dtype: np.dtype) -> Vault:
+    number = lambda x: jnp.asarray(x, dtype)
+    return Vault(
+        name=name,
+        weights=tuple(section.markets.get(venue, 0.0) for venue in config.venues),
+        rule=VaultShare(
+            fee=number(section.fee),
+            virtual_assets=number(0.0),
+            virtual_shares=number(0.0),
+            loss=VaultLoss.HELD if section.loss == "held" else VaultLoss.RECOGNISED,
+        ),
     )
 
 
@@ -244,7 +273,7 @@ def _venue(
             assets,
             name=name,
             overrides=_overrides(section),
-            oracle=_oracle(section, run),
+            oracle=_oracle(section, run, len(assets)),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
             **_options(name, section),
@@ -253,9 +282,14 @@ def _venue(
         raise ConfigError(f"venues.{name}: {error}") from error
 
 
-def _oracle(section: VenueSection, run: RunSection) -> Oracle:
+def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
     if section.oracle == "exchange_rate":
         return ExchangeRateOracle()
+    if section.oracle == "fixed":
+        return FixedOracle()
+    if section.oracle == "deviation":
+        assert section.oracle_deviation is not None
+        return DeviationOracle(deviation=jnp.full(assets, section.oracle_deviation, run.precision))
     if section.oracle == "delayed":
         assert section.oracle_delay_hours is not None
         return DelayedOracle(
@@ -266,12 +300,17 @@ def _oracle(section: VenueSection, run: RunSection) -> Oracle:
 
 
 def _note_liquidity(
-    name: str, section: VenueSection, accounts: Accounts, assets: Sequence[str], notes: list[str]
+    name: str, section: VenueSection, venue: Venue, assets: Sequence[str], notes: list[str]
 ) -> None:
+    """Note where available liquidity is the preset's; a venue that issues its coin holds none."""
+    held = np.asarray(venue.pool[Pool.CASH]) > 0
     unstated = [
         assets[i]
-        for i in accounts.debt_assets
-        if assets[i] not in section.assets or section.assets[assets[i]].available_liquidity is None
+        for i, has_cash in zip(venue.accounts.debt_assets, held, strict=True)
+        if has_cash
+        and (
+            assets[i] not in section.assets or section.assets[assets[i]].available_liquidity is None
+        )
     ]
     if unstated:
         notes.append(
@@ -292,6 +331,10 @@ def _keeper(config: Config, dtype: np.dtype) -> Keeper:
 def _oracle_text(section: VenueSection) -> str:
     if section.oracle == "delayed":
         return f"delayed by {section.oracle_delay_hours:g} h, in whole steps"
+    if section.oracle == "deviation":
+        return f"publishes on moves of {section.oracle_deviation:.2%}"
+    if section.oracle == "fixed":
+        return "hard-coded at the opening prices"
     return section.oracle.replace("_", " ")
 
 

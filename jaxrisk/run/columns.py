@@ -14,8 +14,12 @@ BEARERS: dict[str, str] = {
     "insurance": "paid by the insurance capacity",
     "suppliers (written down)": "taken by suppliers as a write-down of their claims",
     "suppliers (deficit carried)": "left in the pool as a deficit that suppliers carry",
+    "stability pool depositors": "paid by depositors for debts beyond the collateral they got",
+    "other borrowers (redistributed)": "handed to the other borrowers, debt beyond collateral",
+    "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
+    "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
-    "treasury": "paid by the protocol's treasury",
+    "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",
     "stakers": "taken from staked backstop capital",
     "token holders (dilution)": "raised by issuing the protocol's token",
 }
@@ -87,7 +91,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         (
             "shortfall_usd?",
             "USD",
-            "debt beyond collateral of accounts still open at the end: not yet recognised",
+            "debt beyond collateral of accounts still open at the end, and claims beyond the worth "
+            "of collateral taken over and not sold: not yet recognised",
         ),
         ("keeper_profit_usd", "USD", "liquidators' profit after slippage and cost"),
         ("protocol_fee_usd", "USD", "liquidation fees kept by the venue"),
@@ -101,7 +106,20 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("final_price_{asset}_usd", "USD", "market price of {asset} at the end"),
         ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
         ("liquidated_{venue}_usd", "USD", "collateral seized in liquidations on {venue}"),
+        ("redeemed_{venue}_usd", "USD", "debt redeemed at face value on {venue}"),
+        (
+            "depositor_gain_{venue}_usd",
+            "USD",
+            "collateral that depositors of {venue} got beyond the debt they paid, at market prices",
+        ),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
+        ("unsold_{venue}_usd", "USD", "collateral {venue} took over and has not sold at the end"),
+        ("vault_{vault}_stated_share_price", "1", "share price that {vault} states, opening 1"),
+        (
+            "vault_{vault}_marked_share_price",
+            "1",
+            "share of {vault} at what its claims are worth, unrecognised losses included",
+        ),
     ),
     "accounts": _columns(
         ("account_id", "text", "account as named in the position table"),

@@ -123,10 +123,12 @@ class VenueSection(Section):
     """Rules to use."""
     deployment: str | None = None
     """Parameter set of the preset."""
-    oracle: Literal["spot", "exchange_rate", "delayed"] = "spot"
-    """Price the venue sees; exchange_rate ignores the basis of a peg."""
+    oracle: Literal["spot", "exchange_rate", "delayed", "deviation", "fixed"] = "spot"
+    """Price the venue sees; exchange_rate ignores the basis of a peg, fixed never moves."""
     oracle_delay_hours: Positive | None = None
     """Delay of oracle = delayed."""
+    oracle_deviation: FractionInside | None = None
+    """Relative move that makes oracle = deviation publish."""
     insurance_usd: NonNegative = 0.0
     """Insurance capacity, USD."""
     reserve_usd: NonNegative = 0.0
@@ -134,7 +136,7 @@ class VenueSection(Section):
     collateral: str | None = None
     """Collateral of an isolated market."""
     loan: str | None = None
-    """Loan asset of an isolated market."""
+    """Asset lent by an isolated market, or by a vault of several collaterals."""
     liquidation_loan_to_value: FractionInside | None = None
     """Loan to value at which an isolated market liquidates."""
     options: dict[str, Real | str] = Field(default_factory=dict)
@@ -147,12 +149,30 @@ class VenueSection(Section):
         problems: list[Problem] = []
         if (self.oracle == "delayed") != (self.oracle_delay_hours is not None):
             problems.append((("oracle_delay_hours",), 'goes with oracle = "delayed", and only so'))
-        if (self.collateral is None) != (self.loan is None):
-            absent = "collateral" if self.collateral is None else "loan"
-            problems.append(((absent,), "missing; an isolated market names collateral and loan"))
+        if (self.oracle == "deviation") != (self.oracle_deviation is not None):
+            problems.append((("oracle_deviation",), 'goes with oracle = "deviation", and only so'))
+        if self.collateral is not None and self.loan is None:
+            problems.append((("loan",), "missing; an isolated market names collateral and loan"))
         elif self.collateral is not None and self.collateral == self.loan:
             problems.append((("loan",), "expected an asset other than the collateral"))
         raise_problems(problems)
+        return self
+
+
+class VaultSection(Section):
+    """[vaults.NAME]: a vault that supplies several venues."""
+
+    markets: dict[str, FractionOrZero] = Field(min_length=1)
+    """Part of the vault's assets supplied to each venue; the rest is idle."""
+    loss: Literal["recognised", "held"] = "recognised"
+    """Whether a loss lowers the share price at once, or is held and falls on the last to leave."""
+    fee: FractionOrZero = 0.0
+    """Manager's share of interest."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(self.markets.values()) > 1.0 + 1e-9:
+            raise_problems([(("markets",), "expected parts that add up to at most 1")])
         return self
 
 
@@ -201,6 +221,7 @@ class Config(Section):
     impact: ImpactSection = Field(default_factory=ImpactSection)
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
+    vaults: dict[str, VaultSection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -264,6 +285,8 @@ def _reference_problems(config: Config) -> list[Problem]:
             if name is not None:
                 assets.append((("venues", venue, key), name))
     venues = [(("book", *location), name) for location, name in config.book.venue_references()]
+    for vault, own in config.vaults.items():
+        venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (

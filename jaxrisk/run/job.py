@@ -33,10 +33,12 @@ from jaxrisk.system.simulate import (
     Outcome,
     Plan,
     cut_books,
+    lanes_for,
     layouts,
     simulator,
     step_rules,
 )
+from jaxrisk.system.system import System
 from jaxrisk.system.trace import tracer
 
 # Scenarios of a part: small enough that an interrupt loses little, large enough to be busy.
@@ -232,7 +234,7 @@ def simulate_parts(
             outcome = play(np.arange(first, first + count))
             if first == firsts[0]:
                 printing.print_notice(f"compiled in {clock.compile:.1f} s", quiet=quiet)
-            directory.write_part(first, scenario_table(system, outcome, first))
+            directory.write_part(first, scenario_table(system, outcome, first, built.vaults))
             advance(count)
 
 
@@ -243,7 +245,7 @@ def part_player(
 
     The first call compiles.
     """
-    plan, system = simulation_plan(config), built.system
+    plan, system = simulation_plan(config, built.system), built.system
     rules = step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR)
     books = cut_books(system, layouts(system, plan))
     key, run = root_key(config.run.seed), simulator(plan)
@@ -256,10 +258,10 @@ def part_player(
     return play
 
 
-def simulation_plan(config: Config) -> Plan:
-    """Return how a run's scenarios are played: one at a time on CPUs, side by side on GPUs."""
-    chunk = 1 if jax.default_backend() == "cpu" else 1024
-    return Plan(steps=config.run.steps, rounds=config.run.rounds, chunk=chunk)
+def simulation_plan(config: Config, system: System) -> Plan:
+    """Return how a run's scenarios are played."""
+    rounds = config.run.rounds
+    return Plan(steps=config.run.steps, rounds=rounds, chunk=1024, lanes=lanes_for(system, rounds))
 
 
 def _finish(
@@ -267,7 +269,7 @@ def _finish(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Return all tables and the summary of a simulated run."""
     scenarios = directory.read_parts()
-    plan, step_years = simulation_plan(config), config.run.step_hours / HOURS_A_YEAR
+    plan, step_years = simulation_plan(config, built.system), config.run.step_hours / HOURS_A_YEAR
     rules = step_rules(built.system, plan, step_years)
     key = root_key(config.run.seed)
     ids = np.arange(min(config.report.fan_scenarios, config.run.scenarios))

@@ -45,7 +45,8 @@ def replay(config: Config, built: Built, scenario: int) -> list[dict[str, Any]]:
         raise DataError(
             f"--scenario {scenario}: the run has scenarios 0 to {config.run.scenarios - 1}"
         )
-    system, plan = built.system, simulation_plan(config)
+    system = built.system
+    plan = simulation_plan(config, system)
     rules = step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR)
     trace = tracer(plan, keep_steps=True)(
         system, rules, root_key(config.run.seed), np.array([scenario])

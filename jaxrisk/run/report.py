@@ -90,6 +90,7 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "accounts": _accounts(tables, top_accounts),
         "sensitivities": _sensitivities(summary, tables),
         "solvency": _solvency(summary),
+        "vaults": _vaults(summary),
         "assumptions": list(summary.get("assumptions", ())),
         "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(tables)],
         "seconds": {key: fmt.duration(value) for key, value in run.get("seconds", {}).items()},
@@ -329,6 +330,18 @@ def _solvency(summary: Summary) -> Row | None:
         for name, entry in entries.items()
     ]
     return {"assets": assets, "rows": rows, "left_off": len(weight) - len(assets)}
+
+
+def _vaults(summary: Summary) -> list[list[str]]:
+    """Return name, bearer, stated, marked and lowest share price, and loss tail of each vault."""
+    rows = []
+    for name, entry in summary.get("vaults", {}).items():
+        tails = entry["loss_frac"]
+        worst = max(key for key in tails if key.startswith("es_") and "error" not in key)
+        prices = ("stated_share_price", "marked_share_price", "lowest_marked_share_price")
+        figures = [f"{entry[price]:.4f}" for price in prices]
+        rows.append([name, entry["loss"], *figures, fmt.percent(tails[worst], math.nan)])
+    return rows
 
 
 def _balance(entry: Mapping[str, Any]) -> list[str]:

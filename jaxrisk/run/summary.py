@@ -12,16 +12,19 @@ from jaxrisk.measure.exposure import liquidation_table, snapshot
 from jaxrisk.measure.leverage import account_columns
 from jaxrisk.measure.solvency import solvency_report
 from jaxrisk.measure.tail import exceedance_probability, mean_and_error, tail_summary
+from jaxrisk.measure.vault import Vault, vault_share_prices
 from jaxrisk.run.build import Built
 from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.columns import bearer_column
 from jaxrisk.run.config import Config
 from jaxrisk.run.formatting import headline
+from jaxrisk.system.execution import play_of
 from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.waterfall import DEPOSITORS, Residual
 
 MEASURES = (
     "bad_debt_usd",
@@ -41,7 +44,9 @@ QUANTILES = (5, 25, 50, 75, 95)
 _DUST = 1e-9
 
 
-def scenario_table(system: System, outcome: Outcome, first: int) -> dict[str, np.ndarray]:
+def scenario_table(
+    system: System, outcome: Outcome, first: int, vaults: Sequence[Vault] = ()
+) -> dict[str, np.ndarray]:
     """Return the `scenarios` columns of consecutive scenarios, the first of which is `first`."""
     wide = lambda x: np.asarray(x, np.float64)
     count = len(outcome.rounds)
@@ -70,16 +75,40 @@ def scenario_table(system: System, outcome: Outcome, first: int) -> dict[str, np
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
         for bearer, values in _borne(venue, v, outcome):
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
+        if play_of(venue).unsold is not None:
+            table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
+        if venue.residual is Residual.BORROWERS:
+            table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
+            table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
+    for vault in vaults:
+        stated, marked = vault_share_prices(system, outcome, vault)
+        table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
+        table[f"vault_{vault.name}_marked_share_price"] = wide(marked)
     return table
 
 
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
-    paid = [
-        (name, np.asarray(outcome.paid)[:, index, layer])
-        for layer, name in enumerate(venue.fund_names)
-    ]
-    return [*paid, (venue.residual.value, np.asarray(outcome.supplier_loss)[:, index])]
+    paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
+    if venue.treasury_pays:
+        paid.insert(0, outcome.treasury_loss[:, index])
+    if venue.residual is Residual.BORROWERS:
+        paid.append(outcome.depositor_loss[:, index])
+    last = {
+        Residual.DILUTED: outcome.dilution,
+        # What is never recognised is still short at the end.
+        Residual.STANDING: outcome.shortfall,
+        Residual.BORROWERS: outcome.redistributed_loss,
+    }
+    paid.append(last.get(venue.residual, outcome.supplier_loss)[:, index])
+    return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
+
+
+def _bearers_of(venue: Venue) -> tuple[str, ...]:
+    """Return who bears a venue's losses, in order."""
+    own = ("treasury",) if venue.treasury_pays else ()
+    pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
+    return (*own, *venue.fund_names, *pooled, venue.residual.value)
 
 
 def account_table(built: Built, trace: Trace) -> dict[str, Any]:
@@ -198,6 +227,7 @@ def summarise(
             "unconverged": chance(unconverged, 0.5),
         },
         "bearers": _bearers(built.system, scenarios, max(levels)),
+        "vaults": {vault.name: _vault_summary(vault, scenarios, levels) for vault in built.vaults},
         "solvency": solvency_report(built.system),
         "snapshot": state,
         "sensitivities": [dataclasses.asdict(row) for row in rows],
@@ -218,7 +248,7 @@ def _bearers(
 ) -> list[dict[str, Any]]:
     result = []
     for venue in system.venues:
-        for bearer in (*venue.fund_names, venue.residual.value):
+        for bearer in _bearers_of(venue):
             losses = scenarios[bearer_column(bearer, venue.name)]
             mean, error = mean_and_error(losses)
             tail = tail_summary(losses, (confidence,))[f"es_{confidence:g}"]
@@ -232,6 +262,25 @@ def _bearers(
                 }
             )
     return result
+
+
+def _vault_summary(
+    vault: Vault, scenarios: Mapping[str, np.ndarray], levels: Sequence[float]
+) -> dict[str, Any]:
+    """Return a vault's share prices at the end, and the loss a share takes at its claims' worth."""
+    stated, marked = (
+        scenarios[f"vault_{vault.name}_{kind}_share_price"] for kind in ("stated", "marked")
+    )
+    gap = mean_and_error(stated - marked)
+    return {
+        "loss": vault.rule.loss.value,
+        "stated_share_price": mean_and_error(stated)[0],
+        "marked_share_price": mean_and_error(marked)[0],
+        "lowest_marked_share_price": float(marked.min()),
+        "hidden_loss_frac": gap[0],
+        "hidden_loss_frac_standard_error": gap[1],
+        "loss_frac": tail_summary(1.0 - marked, levels),
+    }
 
 
 def book_findings(built: Built) -> list[str]:

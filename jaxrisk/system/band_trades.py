@@ -17,7 +17,7 @@ from jaxrisk.numerics.indexing import spread
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.system import AccountLedger, System, VenueState, booked
+from jaxrisk.system.system import AccountLedger, StepRules, System, VenueState, booked
 from jaxrisk.venue.band_amm import Trade, exchange
 from jaxrisk.venue.band_conversion import BandConversion, BandState
 from jaxrisk.venue.band_grid import BandGrid
@@ -98,10 +98,18 @@ class _Coins:
     cost: Scalar
 
 
-def wait(state: BandState, years: Scalar) -> BandState:
-    """Return the state some time later: the limit on the oracle's jumps runs out."""
-    oracle = dataclasses.replace(state.oracle, elapsed=state.oracle.elapsed + years)
-    return dataclasses.replace(state, oracle=oracle)
+def wait(
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    price: Float[Array, " debt_asset"],
+    rules: StepRules,
+) -> VenueState:
+    """Return the state a step later: the limit on the oracle's jumps runs out."""
+    del venue, book, price
+    bands: BandState = state.execution
+    oracle = dataclasses.replace(bands.oracle, elapsed=bands.oracle.elapsed + rules.step_years)
+    return dataclasses.replace(state, execution=dataclasses.replace(bands, oracle=oracle))
 
 
 def standing(

@@ -1,5 +1,7 @@
 """The calls keepers would make on one tranche of accounts, and what they do if they go through."""
 
+from typing import cast
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,6 +13,7 @@ from jaxrisk.system.book import Tranche
 from jaxrisk.system.offer import Moved
 from jaxrisk.system.policy import Keeper, Prices
 from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.close import WholeRule
 from jaxrisk.venue.venue import Venue
 
 Standing = tuple[Float[Array, "share account"], Float[Array, "share account"]]
@@ -18,19 +21,22 @@ Standing = tuple[Float[Array, "share account"], Float[Array, "share account"]]
 
 @pytree
 class Calls:
-    """Calls as fractions of the book, before rationing; all `(share, account)`.
+    """Calls as fractions of the book, before rationing; `(share, account)` where not stated.
 
     Attributes:
         seized: collateral that would be taken.
         repaid: debt that would be repaid.
         written_off: debt that would be recognised as bad.
         moved: the units they would move, at opening units of debt.
+        refund: `(account,)` value that each borrower would get back; `None` where accounts are not
+            closed whole.
     """
 
     seized: Float[Array, "share account"]
     repaid: Float[Array, "share account"]
     written_off: Float[Array, "share account"]
     moved: Moved
+    refund: Float[Array, " account"] | None = None
 
 
 def wanted_calls(
@@ -42,18 +48,19 @@ def wanted_calls(
     width: Float[Array, ""] | None,
 ) -> Calls:
     """Return the calls that keepers would make: the exact rule on every account at once."""
-    view = keeper.choice.look(venue, tranche, prices, standing)
+    view = keeper.choice_on(venue).look(venue, tranche, prices, standing)
     position = view.position
     affordable = position.affordable
     repaid = smaller(venue.close.largest(position, width), affordable)
     # What is seized is in proportion to what is repaid, and exactly all where all is paid for.
-    share, refund = jnp.ones_like(affordable), None
+    share, surplus, refund = jnp.ones_like(affordable), None, None
     if venue.close.whole:
-        refund = affordable - repaid
+        surplus = affordable - repaid
+        refund = surplus - cast(WholeRule, venue.close).charge(position, surplus)
     else:
         share = jnp.where(affordable > 0, repaid / positive_or_one(affordable), share)
     weight = gate(position.total_debt - position.backing, position.total_debt, width)
-    pays = keeper.pays(venue, view, prices, share, repaid, refund, width)
+    pays = keeper.pays(venue, view, prices, share, repaid, surplus, width)
     weight = weight if pays is None else weight * pays
     collateral, debt = standing
     seized = _picked(collateral * (weight * share)[None, :], view.collateral_pick)
@@ -66,8 +73,13 @@ def wanted_calls(
     else:
         exhausted = ((share >= 1) & (position.collateral >= position.total_collateral))[None, :]
         left = weight[None, :] * debt - repaid
-    written_off = venue.recognition.write_off(exhausted, left)
+    written_off = venue.recognition.write_off(exhausted, left, position.total_debt)
     accounts, zero = tranche.accounts, jnp.zeros((), seized.dtype)
+    returned = charged = zero
+    if surplus is not None and refund is not None:
+        refund = weight * refund
+        returned = jnp.sum(refund)
+        charged = jnp.sum(weight * surplus) - returned
     return Calls(
         seized=seized,
         repaid=repaid,
@@ -76,14 +88,16 @@ def wanted_calls(
             seized=units_behind(accounts.collateral, seized),
             repaid=units_behind(accounts.debt, repaid),
             written_off=units_behind(accounts.debt, written_off),
-            refund=zero if refund is None else jnp.sum(weight * refund),
+            refund=returned,
             calls=_count(keeper, repaid),
+            charge=charged,
         ),
+        refund=refund,
     )
 
 
-def no_calls(accounts: Accounts, standing: Standing) -> Calls:
-    """Return calls that move nothing."""
+def no_calls(accounts: Accounts, standing: Standing, *, whole: bool) -> Calls:
+    """Return calls that move nothing, of accounts that are closed whole or not."""
     dtype = standing[0].dtype
     none = jnp.zeros(len(accounts.debt_assets), dtype)
     collateral, debt = jnp.zeros_like(standing[0]), jnp.zeros_like(standing[1])
@@ -97,7 +111,9 @@ def no_calls(accounts: Accounts, standing: Standing) -> Calls:
             written_off=none,
             refund=jnp.zeros((), dtype),
             calls=jnp.zeros((), dtype),
+            charge=jnp.zeros((), dtype),
         ),
+        refund=jnp.zeros(accounts.count, dtype) if whole else None,
     )
 
 

@@ -52,7 +52,7 @@ def cascade_round(
     states: tuple[VenueState, ...],
     width: Float[Array, ""] | None,
 ) -> tuple[Market, tuple[VenueState, ...], Bool[Array, ""]]:
-    """Return market and venues after one round, and whether anything was sold."""
+    """Return market and venues after one round, and whether anything happened in it."""
     places = list(zip(system.venues, books, states, strict=True))
     looks = [
         play_of(venue).look(system, venue, book, state, market, width)
@@ -70,7 +70,33 @@ def cascade_round(
         _with_flows(system, venue, state, offer, market, received)
         for venue, (state, offer) in zip(system.venues, played, strict=True)
     )
-    return after, states, jnp.any(total > 0)
+    # Accounts can be closed without a sale, and that may bring down others.
+    happened = jnp.any(total > 0) | (summed([offer.moved.calls for _, offer in played]) > 0)
+    buyers = [offer.bought for _, offer in played if offer.bought is not None]
+    if buyers:
+        after, states = _bought(system, after, states, played, summed(buyers))
+    return after, states, happened
+
+
+def _bought(
+    system: System,
+    market: Market,
+    states: tuple[VenueState, ...],
+    played: list[tuple[VenueState, Offer]],
+    total: Float[Array, " asset"],
+) -> tuple[Market, tuple[VenueState, ...]]:
+    """Return market and venues after what keepers pay with was bought, sales having come first."""
+    after, cost = system.liquidity.buy(market, total)
+    paid = cost / positive_or_one(total)
+    states = tuple(
+        state
+        if offer.bought is None
+        else dataclasses.replace(
+            state, flows=state.flows + booked(keeper_paid=jnp.sum(offer.bought * paid))
+        )
+        for state, (_, offer) in zip(states, played, strict=True)
+    )
+    return after, states
 
 
 def _through(offers: tuple[Offer, ...], shares: tuple[Float[Array, ""], ...]) -> tuple[Offer, ...]:
@@ -116,7 +142,7 @@ def _with_flows(
         repaid=jnp.sum(moved.repaid * owed),
         bad_debt=bad_debt,
         refund=moved.refund,
-        fee=jnp.sum(offer.fee * held),
+        fee=jnp.sum(offer.fee * held) + moved.charge,
         keeper_paid=offer.paid,
         proceeds=jnp.sum(offer.sold * received),
         keeper_cost=jnp.zeros_like(bad_debt) if cost is None else moved.calls * cost,

@@ -6,18 +6,16 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from jaxrisk.system import band_trades, keeper_calls
+from jaxrisk.system import absorbed_stock, auctioned_lots, band_trades, keeper_calls, pool_play
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
 from jaxrisk.venue.band_conversion import BandConversion
+from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
+from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
-
-def _unchanged(state: Any, years: Float[Array, ""]) -> Any:
-    """Return the state: nothing happens while time passes."""
-    del years
-    return state
+Scalar = Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,19 +28,33 @@ class Play:
         go: `(system, venue, book, state, market, wanted, offers, shares) -> (state, offer)`: the
             venue after every class went through as far as it was rationed, its balance sheet
             booked in units, and all that was moved and is sold.
-        wait: `(execution state, years) -> execution state`: what the time of a step does to it.
+        wait: `(venue, book, state, price, rules) -> state`: what a step of time does to what this
+            kind of execution keeps, after interest; `None` where it keeps nothing that changes.
+        unsold: `(venue, kept, mid) -> (gap, worth)`: claims beyond the worth of what was taken
+            over for them, and that worth, in the numeraire; `None` where nothing is taken over.
         standing: `(venue, book, state, mid) -> (account,)`: value behind each account, tranche
             after tranche.
     """
 
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
     go: Callable[..., tuple[VenueState, Offer]]
-    wait: Callable[[Any, Float[Array, ""]], Any] = _unchanged
+    wait: Callable[..., VenueState] | None = None
+    unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
 
 
 _PLAYS: dict[type, Play] = {
     KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go),
+    AbsorbedStock: Play(
+        look=absorbed_stock.look, go=absorbed_stock.go, unsold=absorbed_stock.unsold
+    ),
+    AuctionedLots: Play(
+        look=auctioned_lots.look,
+        go=auctioned_lots.go,
+        wait=auctioned_lots.wait,
+        unsold=auctioned_lots.unsold,
+    ),
+    DepositPool: Play(look=pool_play.look, go=pool_play.go, wait=pool_play.wait),
     BandConversion: Play(
         look=band_trades.look,
         go=band_trades.go,

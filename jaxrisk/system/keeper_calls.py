@@ -79,7 +79,7 @@ def look(
         hit = touched
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
-            none = lambda p, t=tranche: no_calls(t.accounts, p)
+            none = lambda p, t=tranche: no_calls(t.accounts, p, whole=venue.close.whole)
             calls.append(lax.cond(hit, want, none, pair))
         else:
             calls.append(want(pair))
@@ -111,13 +111,14 @@ def _offer(
         moved, repaid=moved.repaid * growth, written_off=moved.written_off * growth
     )
     taken = jnp.sum(moved.seized * select(seen, accounts.collateral_assets))
-    given = jnp.sum(moved.repaid * select(seen, accounts.debt_assets)) + moved.refund
-    fee = venue.incentive.fee(moved.seized, bonus_share(taken, given))
+    given = jnp.sum(moved.repaid * select(seen, accounts.debt_assets))
+    beyond = moved.refund + moved.charge
+    fee = venue.incentive.fee(moved.seized, bonus_share(taken, given + beyond))
     return Offer(
         moved=moved,
         fee=fee,
         sold=spread(moved.seized - fee, accounts.collateral_assets, mid.shape[0]),
-        paid=jnp.sum(moved.repaid * select(mid, accounts.debt_assets)) + moved.refund,
+        paid=jnp.sum(moved.repaid * select(mid, accounts.debt_assets)) + beyond,
     )
 
 
@@ -214,8 +215,7 @@ def _noted(
     return tuple(
         dataclasses.replace(
             ledger,
-            seized=ledger.seized
-            + shares[tranche.category] * value_behind(tranche.accounts.collateral, c.seized, held),
+            seized=ledger.seized + shares[tranche.category] * _taken(tranche, c, held),
             repaid=ledger.repaid
             + shares[tranche.category] * value_behind(tranche.accounts.debt, c.repaid, owed),
             written_off=ledger.written_off
@@ -223,6 +223,14 @@ def _noted(
         )
         for ledger, tranche, c in zip(state.ledgers, book, wanted.calls, strict=True)
     )
+
+
+def _taken(
+    tranche: Tranche, calls: Calls, held: Float[Array, " collateral_asset"]
+) -> Float[Array, " account"]:
+    """Return the value of what calls take, less what the borrower gets back."""
+    taken = value_behind(tranche.accounts.collateral, calls.seized, held)
+    return taken if calls.refund is None else taken - calls.refund
 
 
 def _pairs(state: VenueState) -> list[Standing]:

@@ -19,6 +19,8 @@ class Moved:
         written_off: `(debt_asset,)` units recognised as bad.
         refund: value returned to borrowers, at seen prices.
         calls: how many calls (0 where calls cost nothing and are not counted).
+        charge: value that keepers pay to the protocol beyond the debt, at seen prices; of a
+            takeover, what its sales bring the protocol beyond its claims.
     """
 
     seized: Float[Array, " collateral_asset"]
@@ -26,6 +28,7 @@ class Moved:
     written_off: Float[Array, " debt_asset"]
     refund: Float[Array, ""]
     calls: Float[Array, ""]
+    charge: Float[Array, ""] | float = 0.0
 
     @property
     def anything(self) -> Bool[Array, ""]:
@@ -40,6 +43,7 @@ class Moved:
             written_off=share * self.written_off,
             refund=share * self.refund,
             calls=share * self.calls,
+            charge=share * self.charge,
         )
 
     def __add__(self, other: "Moved") -> "Moved":
@@ -50,6 +54,7 @@ class Moved:
             written_off=self.written_off + other.written_off,
             refund=self.refund + other.refund,
             calls=self.calls + other.calls,
+            charge=self.charge + other.charge,
         )
 
 
@@ -64,12 +69,15 @@ class Offer:
         fee: `(collateral_asset,)` units of `moved.seized` that the protocol keeps.
         sold: `(asset,)` units that keepers would sell.
         paid: what the keepers would pay for it, at the market's mid.
+        bought: `(asset,)` units bought in the market to pay with, whose cost is not in `paid`;
+            `None` where nothing ever is. Read from what went through, not from what is wanted.
     """
 
     moved: Moved
     fee: Float[Array, " collateral_asset"]
     sold: Float[Array, " asset"]
     paid: Float[Array, ""]
+    bought: Float[Array, " asset"] | None = None
 
     def __mul__(self, share: Float[Array, ""]) -> "Offer":
         """Return the part of the offer that goes through."""
@@ -78,6 +86,7 @@ class Offer:
             fee=self.fee * share,
             sold=self.sold * share,
             paid=self.paid * share,
+            bought=None if self.bought is None else self.bought * share,
         )
 
     def __add__(self, other: "Offer") -> "Offer":
@@ -87,7 +96,16 @@ class Offer:
             fee=self.fee + other.fee,
             sold=self.sold + other.sold,
             paid=self.paid + other.paid,
+            bought=_either(self.bought, other.bought),
         )
+
+
+def _either(
+    one: Float[Array, " asset"] | None, other: Float[Array, " asset"] | None
+) -> Float[Array, " asset"] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 Summand = TypeVar("Summand", Array, Moved, Offer)

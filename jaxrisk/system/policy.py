@@ -77,8 +77,8 @@ class ProRata:
         debt = standing[1][0] * full_matmul(prices.owed, accounts.debt)
         threshold = venue.collateral.liquidation_threshold[row]
         backing = standing[0][0] * full_matmul(held * threshold, units)
-        credit = venue.incentive.credit(row, backing, debt)
-        if credit.shape == (1, 1):
+        credit = venue.incentive.credit(row, backing, debt, collateral)
+        if credit.shape[0] == 1:
             redeemable = collateral * (1.0 / credit[0])
         elif credit.shape[1] == 1:
             redeemable = standing[0][0] * full_matmul(held / credit[:, 0], units)
@@ -93,7 +93,7 @@ class ProRata:
                 total_debt=debt,
                 backing=backing,
                 called_backing=backing,
-                credit=credit[0] if credit.shape == (1, 1) else mean,
+                credit=credit[0] if credit.shape[0] == 1 else mean,
                 redeemable=redeemable,
             ),
             sale=standing[0][0] * full_matmul(prices.mid, units),
@@ -122,10 +122,10 @@ class BestPair:
         units = accounts.collateral * standing[0]
         values = prices.held[:, None] * units
         debts = prices.owed[:, None] * accounts.debt * standing[1]
-        total_debt = row_sum(debts)
+        total_debt, total = row_sum(debts), row_sum(values)
         weighted = venue.collateral.liquidation_threshold[row][:, None] * values
         backing = row_sum(weighted)
-        credit = venue.incentive.credit(row, backing, total_debt)
+        credit = venue.incentive.credit(row, backing, total_debt, total)
         debt_pick = largest(debts)
         debt = row_sum(debt_pick * debts)
         sellable = (prices.capacity * prices.held)[:, None]
@@ -135,7 +135,7 @@ class BestPair:
             position=Position(
                 collateral=row_sum(pick * values),
                 debt=debt,
-                total_collateral=row_sum(values),
+                total_collateral=total,
                 total_debt=total_debt,
                 backing=backing,
                 called_backing=row_sum(pick * weighted),
@@ -164,6 +164,10 @@ class Keeper:
     minimum_return: Float[Array, ""]
     choice: Choice
     cost: Float[Array, ""] | None = None
+
+    def choice_on(self, venue: Venue) -> Choice:
+        """Return which pair is called on a venue: everything where accounts are closed whole."""
+        return ProRata() if venue.close.whole else self.choice
 
     def margin(
         self,
@@ -199,7 +203,7 @@ class Keeper:
         prices: Prices,
         share: Float[Array, " account"],
         repaid: Float[Array, " account"],
-        refund: Float[Array, " account"] | None,
+        surplus: Float[Array, " account"] | None,
         width: Float[Array, ""] | None,
     ) -> Float[Array, " account"] | None:
         """Return 1 where a call brings more than it costs, before slippage, else 0.
@@ -212,13 +216,13 @@ class Keeper:
             prices: prices the calls work with.
             share: part of the called collateral that is seized.
             repaid: debt value repaid.
-            refund: value returned to the borrower; `None` where there is none.
+            surplus: value paid beyond the debt, to borrower or protocol; `None` for none.
             width: of the smooth twin.
         """
         if self.cost is None:
             return None
         position = view.position
         fee = venue.incentive.mean_fee(share * position.collateral, repaid)
-        outlay = repaid if refund is None else repaid + refund
+        outlay = repaid if surplus is None else repaid + surplus
         profit = share * view.sale - fee - outlay * (prices.lag * (1.0 + self.minimum_return))
         return gate(profit - self.cost, position.total_debt, width)

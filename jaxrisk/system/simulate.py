@@ -36,6 +36,7 @@ from jaxrisk.venue.venue import Pool, Venue, imbalance
 # Above this many accounts a book is cut by health so that tranches out of reach can be skipped.
 _CUT_FROM = 4096
 _HEALTH_GROUPS = 2
+_LANES = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,9 @@ class Plan:
     Attributes:
         steps: number of steps.
         rounds: largest number of cascade rounds in a step.
-        chunk: scenarios simulated side by side on an accelerator. CPUs play them one after another
-            whatever the chunk: it is fastest there, and sums then round the same in every chunk.
+        chunk: scenarios simulated side by side on an accelerator.
+        lanes: scenarios simulated side by side on a CPU, where that pays: see `lanes_for`. Sums
+            round a little differently with another number, so a run and its replays share it.
         health_groups: into how many groups by health books are cut; `None` chooses by size.
         differentiable: use loops that reverse mode can pass through, and rematerialise steps.
     """
@@ -54,8 +56,14 @@ class Plan:
     steps: int
     rounds: int = 3
     chunk: int = 1
+    lanes: int = 1
     health_groups: int | None = None
     differentiable: bool = False
+
+    @property
+    def side_by_side(self) -> int:
+        """Scenarios simulated side by side on the backend in use."""
+        return self.lanes if jax.default_backend() == "cpu" else self.chunk
 
 
 @pytree
@@ -67,8 +75,10 @@ class Outcome:
     Attributes:
         flows: `(flow, venue)` cumulated flows, entries as in `Flow`; the properties name them.
         paid: `(venue, layer)` bad debt paid by each fund, in paying order.
-        shortfall: `(venue,)` debt beyond collateral of accounts still open at the end, at the
-            market's mid: bad debt that nobody has recognised yet.
+        shortfall: `(venue,)` debt beyond collateral of accounts still open at the end, and claims
+            beyond the worth of what was taken over for them and is not sold yet, at the market's
+            mid: bad debt that nobody has recognised yet.
+        unsold: `(venue,)` what the protocol has taken over and not sold yet, at the market's mid.
         price: `(asset,)` final mid.
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
@@ -78,6 +88,7 @@ class Outcome:
     flows: Float[Array, "*scenario flow venue"]
     paid: Float[Array, "*scenario venue layer"]
     shortfall: Float[Array, "*scenario venue"]
+    unsold: Float[Array, "*scenario venue"]
     price: Float[Array, "*scenario asset"]
     rounds: Float[Array, "*scenario"]
     unconverged: Float[Array, "*scenario"]
@@ -90,7 +101,7 @@ class Outcome:
 
     @property
     def repaid(self) -> Float[Array, "*scenario venue"]:
-        """Debt repaid by keepers."""
+        """Debt repaid by keepers, or out of what was taken over."""
         return self._flow(Flow.REPAID)
 
     @property
@@ -122,13 +133,43 @@ class Outcome:
 
     @property
     def protocol_fee(self) -> Float[Array, "*scenario venue"]:
-        """Liquidation fees kept by the protocol."""
+        """Liquidation fees kept by the protocol, and its gains on what it took over."""
         return self._flow(Flow.FEE)
 
     @property
     def supplier_loss(self) -> Float[Array, "*scenario venue"]:
         """Bad debt no fund covered: written down or carried as a deficit."""
         return self._flow(Flow.RESIDUAL)
+
+    @property
+    def treasury_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt the protocol's own claims bore, before any fund."""
+        return self._flow(Flow.TREASURY_PAID)
+
+    @property
+    def dilution(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt no fund covered, met by issuing the protocol's token."""
+        return self._flow(Flow.DILUTION)
+
+    @property
+    def redeemed(self) -> Float[Array, "*scenario venue"]:
+        """Debt redeemed at face value, part of what was repaid."""
+        return self._flow(Flow.REDEEMED)
+
+    @property
+    def depositor_gain(self) -> Float[Array, "*scenario venue"]:
+        """Collateral that depositors of a pool got beyond the debt they paid, before selling it."""
+        return self._flow(Flow.DEPOSITOR_GAIN)
+
+    @property
+    def depositor_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt that depositors of a pool took, not netted with gains of other calls."""
+        return self._flow(Flow.DEPOSITOR_LOSS)
+
+    @property
+    def redistributed_loss(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt that was handed to other borrowers, not netted with gains of other calls."""
+        return self._flow(Flow.BORROWER_LOSS)
 
     @property
     def interest(self) -> Float[Array, "*scenario venue"]:
@@ -161,7 +202,7 @@ def simulate(
         chunk: scenarios simulated side by side on an accelerator, see `Plan`.
     """
     ids = np.arange(scenarios) if isinstance(scenarios, int) else np.asarray(scenarios)
-    plan = Plan(steps=steps, rounds=rounds, chunk=chunk)
+    plan = Plan(steps=steps, rounds=rounds, chunk=chunk, lanes=lanes_for(system, rounds))
     rules = step_rules(system, plan, step_years)
     return simulator(plan)(system, cut_books(system, layouts(system, plan)), rules, key, ids)
 
@@ -188,9 +229,9 @@ def simulator(plan: Plan) -> Simulator:
     """Return the function `(system, books, rules, key, ids) -> Outcome` over all local devices.
 
     One function a plan, so that equal shapes are compiled once. The number of ids need not divide
-    by devices or chunk: the last ones are padded and dropped.
+    by what is played side by side: the last ones are padded and dropped.
     """
-    run = over_scenarios(functools.partial(playing, plan), plan.chunk)
+    run = over_scenarios(functools.partial(playing, plan), plan.side_by_side)
 
     def simulate_ids(
         system: System, books: Books, rules: StepRules, key: Key[Array, ""], ids: np.ndarray
@@ -201,20 +242,20 @@ def simulator(plan: Plan) -> Simulator:
 
 
 def over_scenarios(
-    bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int
+    bind: Callable[..., Callable[[Int[Array, ""]], Any]], side_by_side: int
 ) -> Callable[[tuple, np.ndarray], Any]:
     """Return a function of `(arguments, ids)` that plays every id, on all local devices.
 
     Args:
         bind: from arguments to a function of one scenario's id; what it prepares is shared by
             all scenarios.
-        chunk: scenarios side by side on an accelerator.
+        side_by_side: scenarios played at once on each device.
     """
-    compiled = mapped(bind, chunk)
+    compiled = mapped(bind, side_by_side)
 
     def run(arguments: tuple, ids: np.ndarray) -> Any:
         count = len(ids)
-        block = jax.local_device_count() * chunk
+        block = jax.local_device_count() * side_by_side
         padded = np.resize(np.asarray(ids, np.uint32), -(-count // block) * block)
         return jax.tree.map(lambda x: x[:count], compiled(arguments, jnp.asarray(padded)))
 
@@ -227,17 +268,16 @@ def _mesh() -> jax.sharding.Mesh:
     return jax.make_mesh((jax.local_device_count(),), ("scenario",), axis_types=(AxisType.Auto,))
 
 
-def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], chunk: int) -> Any:
+def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], side_by_side: int) -> Any:
     """Return the jitted map over `(arguments, ids)`.
 
-    The number of ids must divide by devices times chunk; see `over_scenarios`.
+    The number of ids must divide by devices times `side_by_side`; see `over_scenarios`.
     """
     replicated, sharded = PartitionSpec(), PartitionSpec("scenario")
 
     def on_device(arguments: tuple, ids: Int[Array, " scenario"]) -> Any:
         one = bind(*arguments)
-        side_by_side = chunk > 1 and jax.default_backend() != "cpu"
-        return lax.map(one, ids, batch_size=chunk if side_by_side else None)
+        return lax.map(one, ids, batch_size=side_by_side if side_by_side > 1 else None)
 
     return jax.jit(
         jax.shard_map(
@@ -260,6 +300,16 @@ def playing(
         return outcome(system, books, state, plan.steps)
 
     return play
+
+
+def lanes_for(system: System, rounds: int) -> int:
+    """Return how many scenarios a CPU plays best side by side.
+
+    One after another keeps the book in cache and lets a cascade stop early. A small book that is
+    played in one round has neither to gain: there each operation costs more than its accounts do.
+    """
+    largest = max(venue.accounts.count for venue in system.venues)
+    return _LANES if rounds == 1 and largest < _CUT_FROM else 1
 
 
 def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
@@ -320,6 +370,13 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
     )
     layers = max(venue.funds.shape[0] for venue in system.venues)
     paid = [jnp.pad(v.paid, (0, layers - v.paid.shape[0])) for v in state.venues]
+    gaps, unsold = zip(
+        *(
+            _unsold(venue, venue_state, state.market.mid)
+            for venue, venue_state in zip(system.venues, state.venues, strict=True)
+        ),
+        strict=True,
+    )
     return Outcome(
         flows=flows,
         paid=jnp.stack(paid),
@@ -328,7 +385,9 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
                 open_shortfall(venue, book, venue_state, state.market.mid)
                 for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True)
             ]
-        ),
+        )
+        + jnp.stack(gaps),
+        unsold=jnp.stack(unsold),
         price=state.market.mid,
         rounds=state.rounds / steps,
         unconverged=state.unconverged / steps,
@@ -359,6 +418,16 @@ def open_shortfall(
     ]
     gap = jnp.concatenate(debts) - play_of(venue).standing(venue, book, state, mid)
     return jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
+
+
+def _unsold(
+    venue: Venue, state: VenueState, mid: Float[Array, " asset"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return claims beyond the worth of what was taken over for them, and that worth."""
+    valued = play_of(venue).unsold
+    if valued is None:
+        return jnp.zeros((), mid.dtype), jnp.zeros((), mid.dtype)
+    return valued(venue, state.execution, mid)
 
 
 def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " debt_asset"]:

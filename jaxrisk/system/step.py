@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
@@ -39,7 +39,7 @@ def step(
         noise: the step's random numbers, as the path model draws them.
     """
     state = move(system, rules, state, noise)
-    state = accrue(system, rules, state)
+    state = accrue(system, books, rules, state)
     state = see(system, state)
     state = cascade(system, books, rules, state)
     return absorb(system, state)
@@ -57,17 +57,19 @@ def move(system: System, rules: StepRules, state: State, noise: Any) -> State:
     return dataclasses.replace(state, market=market, paths=paths)
 
 
-def accrue(system: System, rules: StepRules, state: State) -> State:
-    """Return the state after the time of the step: debts have grown, clocks gone on.
+def accrue(
+    system: System, books: tuple[tuple[Tranche, ...], ...], rules: StepRules, state: State
+) -> State:
+    """Return the state after interest: borrowers owe more, suppliers and treasury own it.
 
-    Of what borrowers owe more, suppliers and treasury own their parts.
+    What a kind of execution keeps may change with time too.
     """
-    mid = state.market.mid
-    venues = tuple(
-        _accrue_venue(venue, venue_state, select(mid, venue.accounts.debt_assets), rules)
-        for venue, venue_state in zip(system.venues, state.venues, strict=True)
-    )
-    return dataclasses.replace(state, venues=venues)
+    mid, venues = state.market.mid, []
+    for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True):
+        price = select(mid, venue.accounts.debt_assets)
+        accrued, wait = _accrue_venue(venue, venue_state, price, rules), play_of(venue).wait
+        venues.append(accrued if wait is None else wait(venue, book, accrued, price, rules))
+    return dataclasses.replace(state, venues=tuple(venues))
 
 
 def _accrue_venue(
@@ -87,7 +89,6 @@ def _accrue_venue(
         log_index=log_index,
         index_carry=(log_index - state.log_index) - growth,
         interest=accrued.state,
-        execution=play_of(venue).wait(state.execution, rules.step_years),
         pool=state.pool + changed_pool(debt=interest, supplied=interest - kept, treasury=kept),
         flows=state.flows
         + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),
@@ -104,27 +105,45 @@ def see(system: System, state: State) -> State:
 
 
 def absorb(system: System, state: State) -> State:
-    """Return the state after the funds, in order, and then the residual bearer took the loss."""
+    """Return the state after the funds, in order, and then the residual bearer took the loss.
+
+    Where the venue says so, the protocol's own claims come before the funds.
+    """
+    mid = state.market.mid
     venues = tuple(
-        _absorb_venue(venue, venue_state)
+        _absorb_venue(venue, venue_state, select(mid, venue.accounts.debt_assets))
         for venue, venue_state in zip(system.venues, state.venues, strict=True)
     )
     return dataclasses.replace(state, venues=venues)
 
 
-def _absorb_venue(venue: Venue, state: VenueState) -> VenueState:
+def _absorb_venue(
+    venue: Venue, state: VenueState, price: Float[Array, " debt_asset"]
+) -> VenueState:
     """Allot what was written off in this step: funds in order, then the residual bearer."""
     units, loss = state.pool[Pool.UNSETTLED], state.unsettled
-    paid, unpaid = ordered_payment(loss, state.funds)
-    covered = units * (jnp.sum(paid) / positive_or_one(loss))
-    borne = units - covered
-    zero = jnp.zeros_like(borne)
-    carried = venue.residual is Residual.CARRIED
+    left, own = units, jnp.zeros_like(loss)
+    if venue.treasury_pays:
+        treasury = state.pool[Pool.TREASURY]
+        held = smaller(units, jnp.where(treasury > 0, treasury, jnp.zeros_like(units)))
+        own = loss * (jnp.sum(held * price) / positive_or_one(jnp.sum(units * price)))
+        left = units - held
+    paid, unpaid = ordered_payment(loss - own, state.funds)
+    covered = left * (jnp.sum(paid) / positive_or_one(loss - own))
+    borne = left - covered
+    zero, none = jnp.zeros_like(borne), jnp.zeros_like(unpaid)
+    diluted, carried = (venue.residual is r for r in (Residual.DILUTED, Residual.CARRIED))
     change = changed_pool(
-        cash=covered,
+        cash=covered + borne if diluted else covered,
         unsettled=-units,
         deficit=borne if carried else zero,
-        supplied=zero if carried else -borne,
+        supplied=zero if carried or diluted else -borne,
+        treasury=left - units,
+    )
+    flows = booked(
+        residual=none if diluted else unpaid,
+        dilution=unpaid if diluted else none,
+        treasury_paid=own,
     )
     return dataclasses.replace(
         state,
@@ -132,5 +151,5 @@ def _absorb_venue(venue: Venue, state: VenueState) -> VenueState:
         unsettled=jnp.zeros_like(loss),
         funds=state.funds - paid,
         paid=state.paid + paid,
-        flows=state.flows + booked(residual=unpaid),
+        flows=state.flows + flows,
     )

@@ -61,27 +61,34 @@ class Flow(IntEnum):
     """Cumulated flows of a venue in a scenario, in the numeraire at the moment of each flow."""
 
     LIQUIDATED = 0  # collateral seized, at the market's mid
-    REPAID = 1  # debt repaid by keepers
+    REPAID = 1  # debt repaid by keepers, or out of what was taken over
     BAD_DEBT = 2  # debt written off
-    FEE = 3  # liquidation fee to the protocol
+    FEE = 3  # liquidation fee to the protocol, or its gain on what it took over
     PROCEEDS = 4  # what keepers got for the collateral
     KEEPER_COST = 5  # what keepers spent on calls
     INTEREST = 6  # interest accrued by borrowers
     RESERVE_INTEREST = 7  # of which the protocol's share
-    RESIDUAL = 8  # bad debt that no fund covered
+    RESIDUAL = 8  # bad debt that no fund covered and suppliers bear
     REFUND = 9  # what was returned to borrowers beyond the debt that was repaid
     KEEPER_PAID = 10  # what keepers paid for the collateral
-    CONVERTED = 11  # collateral that outsiders bought out of bands, at the market's mid
-    RECONVERTED = 12  # collateral that they sold back into bands
-    CONVERSION_LOSS = 13  # what accounts lost to these trades
-    RELEASED = 14  # debt repaid with borrowed coin that stood in the account's bands
+    TREASURY_PAID = 11  # bad debt the protocol's own claims bore
+    DILUTION = 12  # bad debt covered by issuing the protocol's token
+    REDEEMED = 13  # debt redeemed at face value, part of what was repaid
+    DEPOSITOR_GAIN = 14  # collateral depositors got beyond the debt they paid; negative for a loss
+    DEPOSITOR_LOSS = 15  # bad debt that depositors of a pool took
+    BORROWER_LOSS = 16  # bad debt that was handed to other borrowers
+    CONVERTED = 17  # collateral that outsiders bought out of bands, at the market's mid
+    RECONVERTED = 18  # collateral that they sold back into bands
+    CONVERSION_LOSS = 19  # what accounts lost to these trades
+    RELEASED = 20  # debt repaid with borrowed coin that stood in the account's bands
 
 
 @pytree
 class AccountLedger:
     """What happened to each account so far, in the numeraire; leaves are `(account,)`.
 
-    Kept only in traces: a run over many scenarios carries no such arrays.
+    Kept only in traces: a run over many scenarios carries no such arrays. What borrowers get back
+    of an account that is sold whole is taken off what was seized.
 
     Attributes:
         seized: collateral taken by keepers.
@@ -169,8 +176,8 @@ def opening_state(
     zero = jnp.zeros((), dtype)
     venues = tuple(
         VenueState(
-            collateral=tuple(_ones(system.keeper.choice.shares(t.accounts)[0], t) for t in book),
-            debt=tuple(_ones(system.keeper.choice.shares(t.accounts)[1], t) for t in book),
+            collateral=tuple(_ones(_shares(system, venue, t)[0], t) for t in book),
+            debt=tuple(_ones(_shares(system, venue, t)[1], t) for t in book),
             touched=tuple(jnp.zeros((), bool) for _ in book),
             log_index=jnp.zeros_like(venue.pool[Pool.DEBT]),
             index_carry=jnp.zeros_like(venue.pool[Pool.DEBT]),
@@ -194,6 +201,10 @@ def opening_state(
         rounds=zero,
         unconverged=zero,
     )
+
+
+def _shares(system: System, venue: Venue, tranche: Tranche) -> tuple[int, int]:
+    return system.keeper.choice_on(venue).shares(tranche.accounts)
 
 
 def _ones(shares: int, tranche: Tranche) -> jax.Array:

@@ -99,7 +99,7 @@ def tracer(
 
         return play
 
-    run = over_scenarios(bind, plan.chunk)
+    run = over_scenarios(bind, plan.side_by_side)
 
     def trace(system: System, rules: StepRules, key: Key[Array, ""], ids: np.ndarray) -> Trace:
         return run((system, layouts(system, plan), rules, key), ids)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
-from jaxrisk.venue.settlement import Reason, Settlement, first_reason, settled
+from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
 
 @pytree
@@ -58,7 +58,7 @@ class Absorption:
         seized = jnp.sum(held, axis=0)
         repaid = smaller(credit, debt)
         return settled(
-            first_reason((surplus >= 0, Reason.HEALTHY)),
+            first_reason((surplus >= 0, Refusal.HEALTHY)),
             repaid=repaid,
             seized=seized,
             fee=seized - credit,

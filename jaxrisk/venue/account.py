@@ -22,6 +22,8 @@ class Accounts:
         category: `(account,)` risk category (e-mode) of each account; 0 is the base category.
         collateral_assets: index in the system's asset axis of each collateral row.
         debt_assets: index in the system's asset axis of each debt row.
+        rate: `(account,)` interest rate a year that the borrower has chosen; `None` where the venue
+            sets one for all.
     """
 
     collateral: Float[Array, "collateral_asset account"]
@@ -29,6 +31,7 @@ class Accounts:
     category: Int[Array, " account"]
     collateral_assets: tuple[int, ...] = static()
     debt_assets: tuple[int, ...] = static()
+    rate: Float[Array, " account"] | None = None
 
     @property
     def count(self) -> int:
@@ -100,6 +103,7 @@ def take(accounts: Accounts, order: Int[Array, " chosen"]) -> Accounts:
         category=columns(accounts.category, order),
         collateral_assets=accounts.collateral_assets,
         debt_assets=accounts.debt_assets,
+        rate=None if accounts.rate is None else columns(accounts.rate, order),
     )
 
 

@@ -70,8 +70,32 @@ class SpreadInterest:
 
 
 @pytree
+class Summed:
+    """A running sum, and what its last addition lost to rounding; leaves are `(debt_asset,)`.
+
+    A year of hourly additions in float32 would drift without it.
+    """
+
+    total: Assets
+    lost: Assets
+
+    def plus(self, amount: Assets) -> "Summed":
+        """Return the sum after an addition (Kahan)."""
+        wanted = amount - self.lost
+        total = self.total + wanted
+        return Summed(total=total, lost=(total - self.total) - wanted)
+
+    def within(self, lowest: Assets, highest: Assets) -> "Summed":
+        """Return the sum kept within bounds; at a bound nothing is lost."""
+        total = jnp.clip(self.total, lowest, highest)
+        return Summed(
+            total=total, lost=jnp.where(total == self.total, self.lost, jnp.zeros_like(total))
+        )
+
+
+@pytree
 class AdaptiveInterest:
-    """A rate at target that drifts with utilisation; the state is that rate.
+    """A rate at target that drifts with utilisation; its logarithm is the state.
 
     Attributes:
         curve: the adaptive curve.
@@ -83,20 +107,31 @@ class AdaptiveInterest:
     reserve_factor: Assets
     rate_at_target: Assets
 
-    def opening(self) -> Assets:
-        """Return the rate at target."""
-        return self.rate_at_target
+    def opening(self) -> Summed:
+        """Return the logarithm of the rate at target."""
+        log_rate = jnp.log(self.rate_at_target)
+        return Summed(total=log_rate, lost=jnp.zeros_like(log_rate))
 
-    def advance(self, state: Assets, balance: Balance, years: Float[Array, ""]) -> Accrued:
-        """Return the growth at the mean rate of the step, and the rate at target after it."""
+    def advance(self, state: Summed, balance: Balance, years: Float[Array, ""]) -> Accrued:
+        """Return the growth at the mean rate of the step, and the rate at target after it.
+
+        The same two trapezoids as `AdaptiveRate.borrow_rate`, in log space.
+        """
+        curve = self.curve
         use = utilisation(balance.debt, balance.cash)
-        rate, target = self.curve.borrow_rate(use, state, jnp.broadcast_to(years, use.shape))
-        return Accrued(log_growth=rate * years, kept=self.reserve_factor, state=target)
+        drift = curve.speed * curve.distance(use) * years
+        lowest, highest = jnp.log(curve.minimum_rate), jnp.log(curve.maximum_rate)
+        middle = jnp.clip(state.total + drift / 2.0, lowest, highest)
+        end = state.plus(drift).within(lowest, highest)
+        mean = (jnp.exp(state.total) + 2.0 * jnp.exp(middle) + jnp.exp(end.total)) / 4.0
+        return Accrued(
+            log_growth=curve.curve(mean, use) * years, kept=self.reserve_factor, state=end
+        )
 
 
 @pytree
 class DriftingInterest:
-    """A kinked rate whose slope drifts with utilisation; the state is the slope.
+    """A kinked rate whose slope drifts with utilisation; the slope is the state.
 
     Attributes:
         curve: coefficients per year.
@@ -108,14 +143,21 @@ class DriftingInterest:
     reserve_factor: Assets
     slope: Assets
 
-    def opening(self) -> Assets:
+    def opening(self) -> Summed:
         """Return the slope."""
-        return self.slope
+        return Summed(total=self.slope, lost=jnp.zeros_like(self.slope))
 
-    def advance(self, state: Assets, balance: Balance, years: Float[Array, ""]) -> Accrued:
+    def advance(self, state: Summed, balance: Balance, years: Float[Array, ""]) -> Accrued:
         """Return the growth over the step, and the slope after it."""
+        curve = self.curve
         use = utilisation(balance.debt, balance.cash)
-        growth, slope = self.curve.advance(
-            use, state, jnp.broadcast_to(years, use.shape), owes=balance.debt > 0
+        elapsed = jnp.broadcast_to(years, use.shape)
+        growth, slope = curve.advance(use, state.total, elapsed, owes=balance.debt > 0)
+        # At a bound, and where the cap on growth resets it, the slope is that bound exactly.
+        stopped = (slope == curve.minimum_slope) | (slope == curve.maximum_slope)
+        free = state.plus(curve.speed(use) * elapsed)
+        after = Summed(
+            total=jnp.where(stopped, slope, free.total),
+            lost=jnp.where(stopped, jnp.zeros_like(slope), free.lost),
         )
-        return Accrued(log_growth=jnp.log1p(growth), kept=self.reserve_factor, state=slope)
+        return Accrued(log_growth=jnp.log1p(growth), kept=self.reserve_factor, state=after)

@@ -3,8 +3,6 @@
 The call is the venue's rule. Who calls, when and for how much is a keeper's policy.
 """
 
-from enum import IntEnum
-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -13,15 +11,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
 from jaxrisk.venue.close import Allowance
 from jaxrisk.venue.position import Position
-
-
-class Refusal(IntEnum):
-    """Why a call does not go through; data, not an exception."""
-
-    NONE = 0
-    HEALTHY = 1
-    DUST = 2
-    EXCEEDS_POSITION = 3
+from jaxrisk.venue.settlement import Refusal
 
 
 @pytree

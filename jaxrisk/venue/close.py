@@ -31,6 +31,21 @@ class CloseRule(Protocol):
         ...
 
 
+class WholeRule(CloseRule, Protocol):
+    """What a close of whole accounts answers besides."""
+
+    def charge(
+        self, position: Position, surplus: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return what the protocol gets of the surplus; the borrower gets the rest.
+
+        Args:
+            position: accounts under call.
+            surplus: `(account,)` what is paid for the account beyond its debt.
+        """
+        ...
+
+
 @pytree
 class FractionClose:
     """A fraction of the account's total debt, or everything when it is weak or small.

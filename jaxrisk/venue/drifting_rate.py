@@ -123,8 +123,8 @@ class DriftingRate:
         beyond = self.steepening * (utilisation - self.critical)
         return above + jnp.where(utilisation >= self.critical, beyond, jnp.zeros_like(beyond))
 
-    def _speed(self, utilisation: Array) -> Array:
-        """Speed of the slope per unit of time, signed."""
+    def speed(self, utilisation: Float[Array, " debt_asset"]) -> Float[Array, " debt_asset"]:
+        """Return how fast the slope moves, per unit of time, signed."""
         unit = self.speed_unit
         falls = self.fall + floor_to(self.fall_gain * (self.calm_below - utilisation), unit)
         rises = self.rise + floor_to(self.rise_gain * (utilisation - self.calm_above), unit)
@@ -135,7 +135,7 @@ class DriftingRate:
 
     def _path(self, utilisation: Array, slope: Array, elapsed: Array) -> SlopePath:
         """Integrate the slope: linear until it meets a bound, constant from there."""
-        speed = self._speed(utilisation)
+        speed = self.speed(utilisation)
         bound = jnp.where(speed > 0, self.maximum_slope, self.minimum_slope)
         free = slope + speed * elapsed
         stopped = jnp.where(speed > 0, free > bound, free < bound) & (speed != 0)

@@ -1,26 +1,17 @@
 """Early calls: a band below the threshold in which an account may be closed a little."""
 
-from enum import IntEnum
+import dataclasses
+from typing import ClassVar, Self
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
 from jaxrisk.venue.call import exact_call
 from jaxrisk.venue.position import Position
-
-
-class EarlyRefusal(IntEnum):
-    """Why an early call does not go through; the first four are those of `Refusal`."""
-
-    NONE = 0
-    HEALTHY = 1
-    DUST = 2
-    EXCEEDS_POSITION = 3
-    ABOVE_BAND = 4
-    EXCEEDS_ALLOWANCE = 5
+from jaxrisk.venue.settlement import Refusal, Settlement, settled
 
 
 @pytree
@@ -67,29 +58,6 @@ class EarlyClose:
         return self.credit_lower + progress * (self.credit_upper - self.credit_lower)
 
 
-@pytree
-class EarlyCall:
-    """The outcome of early calls, in the numeraire; every leaf is `(account,)`.
-
-    Amounts are those of a call that goes through; where `refusal` is not `NONE`, none move.
-
-    Attributes:
-        repaid: debt value repaid.
-        seized: collateral value taken.
-        fee: protocol's part of `seized`: none.
-        refund: value given back to the borrower in the call: none.
-        bad_debt: debt written off in the call: none, the band ends below insolvency.
-        refusal: why the call is refused, an `EarlyRefusal`.
-    """
-
-    repaid: Float[Array, " account"]
-    seized: Float[Array, " account"]
-    fee: Float[Array, " account"]
-    refund: Float[Array, " account"]
-    bad_debt: Float[Array, " account"]
-    refusal: Int[Array, " account"]
-
-
 def early_call(
     rule: EarlyClose,
     collateral: Float[Array, " account"],
@@ -99,7 +67,7 @@ def early_call(
     *,
     collateral_unit: Float[Array, " account"] | None = None,
     debt_unit: Float[Array, " account"] | None = None,
-) -> EarlyCall:
+) -> Settlement:
     """Return the call of a liquidator who names exactly one amount, and why it is refused.
 
     Args:
@@ -132,15 +100,91 @@ def early_call(
     offered = jnp.where(seize > 0, call.repaid, repay)
     too_large = offered > rule.close_factor(progress) * debt
     refusal = jnp.where(
-        too_large & (refusal != EarlyRefusal.HEALTHY), EarlyRefusal.EXCEEDS_ALLOWANCE, refusal
+        too_large & (refusal != Refusal.HEALTHY), Refusal.EXCEEDS_ALLOWANCE, refusal
     )
     above = owed > floor_to(quoted * rule.upper, debt_unit)
-    refusal = jnp.where(above, EarlyRefusal.ABOVE_BAND, refusal)
-    return EarlyCall(
-        repaid=call.repaid,
-        seized=call.seized,
-        fee=call.fee,
-        refund=jnp.zeros_like(debt),
-        bad_debt=jnp.zeros_like(debt),
-        refusal=refusal,
-    )
+    refusal = jnp.where(above, Refusal.ABOVE_BAND, refusal)
+    return settled(refusal, repaid=call.repaid, seized=call.seized, fee=call.fee)
+
+
+@pytree
+class EarlyThenFullClose:
+    """A part within the band, everything above it.
+
+    The threshold that a venue's accounts stand under is then the lower end of the band.
+
+    Source: Morpho PreLiquidation `preLiquidate`, Morpho Blue `liquidate`.
+
+    Attributes:
+        band: where and how much early calls may repay.
+    """
+
+    band: EarlyClose
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the largest repayment."""
+        del width
+        collateral, debt = position.collateral, position.debt
+        factor = self.band.close_factor(self.band.progress(collateral, debt))
+        part = smaller(factor * debt, debt)
+        return jnp.where(debt > self.band.upper * collateral, debt, part)
+
+
+@pytree
+class EarlyThenFullBonus:
+    """The credit of the band within it, and the market's own above it.
+
+    Attributes:
+        band: credits of early calls.
+        bonus: of calls above the band, as a fraction of debt repaid.
+    """
+
+    band: EarlyClose
+    bonus: Float[Array, ""]
+
+    def credit(
+        self,
+        category: int,
+        backing: Float[Array, " account"],
+        debt: Float[Array, " account"],
+        collateral: Float[Array, " account"],
+    ) -> Float[Array, "1 account"]:
+        """Return collateral value per unit of debt of each account."""
+        del category, backing
+        early = self.band.credit(self.band.progress(collateral, debt))
+        return jnp.where(debt > self.band.upper * collateral, 1.0 + self.bonus, early)[None, :]
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return the largest of the credits."""
+        early = jnp.maximum(self.band.credit_lower, self.band.credit_upper)
+        largest = jnp.maximum(early, 1.0 + self.bonus)
+        return jnp.broadcast_to(largest[None, None], (categories, held))
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return zero: the liquidator keeps all that is handed over."""
+        del bonus_share
+        return jnp.zeros_like(seized)
+
+    def mean_fee(
+        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return zero."""
+        del repaid
+        return jnp.zeros_like(seized)
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with all its bonuses times `factor`."""
+        scaled = lambda credit: 1.0 + (credit - 1.0) * factor
+        band = dataclasses.replace(
+            self.band,
+            credit_lower=scaled(self.band.credit_lower),
+            credit_upper=scaled(self.band.credit_upper),
+        )
+        return dataclasses.replace(self, band=band, bonus=self.bonus * factor)

@@ -1,5 +1,8 @@
 """A liquidation bonus that rises as health falls, up to a maximum."""
 
+import dataclasses
+from typing import Self
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -47,3 +50,60 @@ class HealthLinearBonus:
         depth = (1.0 - capped) / positive_or_one(1.0 - self.health_for_maximum)
         between = least + floor_to((self.maximum_bonus - least) * depth, unit)
         return jnp.where(health <= self.health_for_maximum, self.maximum_bonus, between)
+
+
+@pytree
+class AssetHealthBonus:
+    """A bonus per risk category and collateral asset that rises as the account's health falls.
+
+    Attributes:
+        maximum_bonus: `(category, collateral_asset)` fraction of debt repaid at or below
+            `health_for_maximum`.
+        minimum_share: share of it granted at health 1, in [0, 1].
+        health_for_maximum: health factor at or below which the maximum is granted, < 1.
+        fee_share: `(collateral_asset,)` protocol's share of the bonus.
+    """
+
+    maximum_bonus: Float[Array, "category collateral_asset"]
+    minimum_share: Float[Array, ""]
+    health_for_maximum: Float[Array, ""]
+    fee_share: Float[Array, " collateral_asset"]
+
+    def credit(
+        self,
+        category: int,
+        backing: Float[Array, " account"],
+        debt: Float[Array, " account"],
+        collateral: Float[Array, " account"],
+    ) -> Float[Array, "collateral_asset account"]:
+        """Return 1 + bonus of each asset at each account's health."""
+        del collateral
+        rule = HealthLinearBonus(
+            maximum_bonus=self.maximum_bonus[category][:, None],
+            minimum_share=self.minimum_share,
+            health_for_maximum=self.health_for_maximum,
+        )
+        return 1.0 + rule.bonus((backing / positive_or_one(debt))[None, :])
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return 1 + the maximum bonus."""
+        del categories, held
+        return 1.0 + self.maximum_bonus
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return each asset's share of the bonus."""
+        return seized * bonus_share * self.fee_share
+
+    def mean_fee(
+        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return the mean share of the bonus."""
+        return jnp.mean(self.fee_share) * (seized - repaid)
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its bonuses times `factor`."""
+        return dataclasses.replace(self, maximum_bonus=self.maximum_bonus * factor)

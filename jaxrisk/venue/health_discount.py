@@ -3,6 +3,9 @@
 The weaker the account, the cheaper its collateral: a reverse auction in health instead of in time.
 """
 
+import dataclasses
+from typing import Self
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -10,7 +13,7 @@ from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement, first_reason, settled
+from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
 
 @pytree
@@ -53,9 +56,7 @@ class HealthDiscount:
 
     def price_factor(self, position: Position) -> Float[Array, " account"]:
         """Return debt repaid per collateral seized: `max(health, 1 - maximum_discount)`."""
-        health = position.backing / positive_or_one(position.total_debt)
-        floor = jnp.broadcast_to(1.0 - self.maximum_discount, health.shape)
-        return jnp.where(health > floor, health, floor)
+        return price_factor(position.backing, position.total_debt, self.maximum_discount)
 
     def limit(self, position: Position) -> Limit:
         """Return the largest call: all of the debt, or what the called collateral pays for.
@@ -104,9 +105,9 @@ class HealthDiscount:
         seized = jnp.where(repaid >= limit.repaid, limit.seized, scaled)
         return settled(
             first_reason(
-                (self._cooling_off(since_check, limit.healthy), Reason.COOLING_OFF),
-                (~open_ended & (repay > limit.repaid), Reason.EXCEEDS_ALLOWANCE),
-                (limit.healthy, Reason.HEALTHY),
+                (self._cooling_off(since_check, limit.healthy), Refusal.COOLING_OFF),
+                (~open_ended & (repay > limit.repaid), Refusal.EXCEEDS_ALLOWANCE),
+                (limit.healthy, Refusal.HEALTHY),
             ),
             repaid=repaid,
             seized=seized,
@@ -127,3 +128,60 @@ class HealthDiscount:
         large = position.debt >= self.minimum_socialised
         left = position.debt - repaid
         return jnp.where(exhausted & large & self.socialises, left, jnp.zeros_like(left))
+
+
+@pytree
+class ShortfallDiscount:
+    """The discount of `HealthDiscount` as an incentive: a bonus of `1 / price factor - 1`.
+
+    Attributes:
+        maximum_discount: largest discount, in [0, 1).
+    """
+
+    maximum_discount: Float[Array, ""]
+
+    def credit(
+        self,
+        category: int,
+        backing: Float[Array, " account"],
+        debt: Float[Array, " account"],
+        collateral: Float[Array, " account"],
+    ) -> Float[Array, "1 account"]:
+        """Return collateral value per unit of debt at each account's health."""
+        del category, collateral
+        return 1.0 / price_factor(backing, debt, self.maximum_discount)[None, :]
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return `1 / (1 - maximum_discount)`."""
+        return jnp.broadcast_to(1.0 / (1.0 - self.maximum_discount[None, None]), (categories, held))
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return zero: the liquidator keeps all of the discount."""
+        del bonus_share
+        return jnp.zeros_like(seized)
+
+    def mean_fee(
+        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return zero."""
+        del repaid
+        return jnp.zeros_like(seized)
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its largest discount times `factor`."""
+        return dataclasses.replace(self, maximum_discount=self.maximum_discount * factor)
+
+
+def price_factor(
+    backing: Float[Array, " account"],
+    debt: Float[Array, " account"],
+    maximum_discount: Float[Array, "*account"],
+) -> Float[Array, " account"]:
+    """Return debt repaid per collateral seized: `max(health, 1 - maximum_discount)`."""
+    health = backing / positive_or_one(debt)
+    floor = jnp.broadcast_to(1.0 - maximum_discount, health.shape)
+    return jnp.where(health > floor, health, floor)

@@ -20,7 +20,7 @@ class Incentive(Protocol):
     """What every kind of incentive answers."""
 
     def credit(
-        self, category: int, backing: Accounts, debt: Accounts
+        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
     ) -> Float[Array, "#collateral_asset #account"]:
         """Return collateral value handed over per unit of debt value repaid (1 + bonus).
 
@@ -28,6 +28,7 @@ class Incentive(Protocol):
             category: risk category of the accounts.
             backing: `(account,)` weighted collateral value.
             debt: `(account,)` debt value.
+            collateral: `(account,)` collateral value.
         """
         ...
 
@@ -74,9 +75,11 @@ class UniformBonus:
     bonus: Float[Array, ""]
     fee_share: Float[Array, ""]
 
-    def credit(self, category: int, backing: Accounts, debt: Accounts) -> Float[Array, "1 1"]:
+    def credit(
+        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
+    ) -> Float[Array, "1 1"]:
         """Return 1 + bonus."""
-        del category, backing, debt
+        del category, backing, debt, collateral
         return 1.0 + self.bonus[None, None]
 
     def largest_credit(
@@ -113,10 +116,10 @@ class AssetBonus:
     fee_share: Float[Array, " collateral_asset"]
 
     def credit(
-        self, category: int, backing: Accounts, debt: Accounts
+        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
     ) -> Float[Array, "collateral_asset 1"]:
         """Return 1 + bonus of each asset in the category."""
-        del backing, debt
+        del backing, debt, collateral
         return 1.0 + self.bonus[category][:, None]
 
     def largest_credit(
@@ -138,6 +141,50 @@ class AssetBonus:
 
     def scaled(self, factor: Float[Array, ""]) -> Self:
         """Return the incentive with its bonuses times `factor`."""
+        return dataclasses.replace(self, bonus=self.bonus * factor)
+
+
+@pytree
+class SeizureFeeBonus:
+    """One bonus for all collateral, of which the protocol keeps a share of all that is seized.
+
+    Source: Compound v2 CToken `seizeInternal` (protocolSeizeShare).
+
+    Attributes:
+        bonus: collateral handed over beyond the debt repaid, as a fraction of it.
+        seizure_fee: protocol's share of what is seized, in [0, 1).
+    """
+
+    bonus: Float[Array, ""]
+    seizure_fee: Float[Array, ""]
+
+    def credit(
+        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
+    ) -> Float[Array, "1 1"]:
+        """Return 1 + bonus."""
+        del category, backing, debt, collateral
+        return 1.0 + self.bonus[None, None]
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return 1 + bonus."""
+        return jnp.broadcast_to(1.0 + self.bonus[None, None], (categories, held))
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return the protocol's share of what is seized."""
+        del bonus_share
+        return seized * self.seizure_fee
+
+    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
+        """Return the protocol's share of what is seized."""
+        del repaid
+        return seized * self.seizure_fee
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its bonus times `factor`; the fee stays."""
         return dataclasses.replace(self, bonus=self.bonus * factor)
 
 

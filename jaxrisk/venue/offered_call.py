@@ -1,12 +1,14 @@
 """A liquidation whose liquidator names one repayment, and the venue takes it or refuses it."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement, first_reason, settled
+from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
 
 @pytree
@@ -29,6 +31,14 @@ class OfferedClose:
 
     close_factor: Float[Array, "*account"]
     seizure_fee: Float[Array, "*account"]
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the largest repayment that is taken as it is, `close_factor D`."""
+        del width
+        return floor_to(self.close_factor * position.debt, position.debt_unit)
 
     def call(
         self,
@@ -50,11 +60,11 @@ class OfferedClose:
         credit = floor_to(jnp.broadcast_to(position.credit, repay.shape), ratio_unit)
         seized = floor_to(repay * credit, position.collateral_unit)
         fee = floor_to(self.seizure_fee * seized, position.collateral_unit)
-        allowance = floor_to(self.close_factor * position.debt, position.debt_unit)
+        allowance = self.largest(position, None)
         refusal = first_reason(
-            (position.backing >= position.total_debt, Reason.HEALTHY),
-            (repay > allowance, Reason.EXCEEDS_ALLOWANCE),
-            (repay <= 0, Reason.NOTHING_ASKED),
-            (seized > position.collateral, Reason.EXCEEDS_POSITION),
+            (position.backing >= position.total_debt, Refusal.HEALTHY),
+            (repay > allowance, Refusal.EXCEEDS_ALLOWANCE),
+            (repay <= 0, Refusal.NOTHING_ASKED),
+            (seized > position.collateral, Refusal.EXCEEDS_POSITION),
         )
         return settled(refusal, repaid=repay, seized=seized, fee=fee)

@@ -1,5 +1,7 @@
 """A close factor on the called debt alone, whatever else the account owes."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -26,6 +28,13 @@ class ReserveFractionClose:
 
     fraction: Float[Array, ""]
     full_below_health: Float[Array, ""]
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the allowance: nothing else limits a call."""
+        return self.allowance(position, width)
 
     def allowance(
         self, position: Position, width: Float[Array, ""] | None

@@ -8,11 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrisk.numerics.pytree import pytree
 
 
-class Reason(IntEnum):
-    """Why a liquidation or a sale is refused; data, not an exception.
-
-    The first four have the numbers of `jaxrisk.venue.call.Refusal`.
-    """
+class Refusal(IntEnum):
+    """Why a call on an account, or a sale of what was taken, is refused; data, not an exception."""
 
     NONE = 0
     HEALTHY = 1
@@ -26,6 +23,9 @@ class Reason(IntEnum):
     COOLING_OFF = 9
     WHOLE_REQUIRED = 10
     NO_COLLATERAL = 11
+    NOT_COLLATERAL = 12
+    NOTHING_OWED = 13
+    ABOVE_BAND = 14
 
 
 @pytree
@@ -41,7 +41,7 @@ class Settlement:
         fee: part of `seized` kept by the protocol.
         refund: value credited back to the borrower.
         bad_debt: debt value written off.
-        refusal: `Reason` numbers, `Reason.NONE` where the liquidation goes through.
+        refusal: `Refusal` numbers, `Refusal.NONE` where the liquidation goes through.
     """
 
     repaid: Float[Array, " account"]
@@ -62,7 +62,7 @@ def settled(
     bad_debt: Float[Array, " account"] | None = None,
 ) -> Settlement:
     """Return the settlement: amounts where nothing is refused, zeros elsewhere."""
-    done = refusal == Reason.NONE
+    done = refusal == Refusal.NONE
     kept = lambda x: (
         jnp.zeros_like(repaid) if x is None else jnp.where(done, x, jnp.zeros_like(repaid))
     )
@@ -77,10 +77,10 @@ def settled(
 
 
 def first_reason(
-    *tests: tuple[Bool[Array, " account"], Reason],
+    *tests: tuple[Bool[Array, " account"], Refusal],
 ) -> Int[Array, " account"]:
     """Return the reason of the first test that holds, in the order a contract makes them."""
-    refusal = jnp.full(tests[0][0].shape, Reason.NONE.value, jnp.int32)
+    refusal = jnp.full(tests[0][0].shape, Refusal.NONE.value, jnp.int32)
     for failed, reason in reversed(tests):
         refusal = jnp.where(failed, jnp.asarray(reason.value, jnp.int32), refusal)
     return refusal

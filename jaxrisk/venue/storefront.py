@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
-from jaxrisk.venue.settlement import Reason, first_reason
+from jaxrisk.venue.settlement import Refusal, first_reason
 
 
 @pytree
@@ -17,7 +17,7 @@ class Purchase:
         quoted: units the payment would buy, whether or not the sale goes through.
         bought: units handed over, zero where refused.
         paid: value paid, zero where refused.
-        refusal: `Reason` numbers.
+        refusal: `Refusal` numbers.
     """
 
     quoted: Float[Array, " sale"]
@@ -88,10 +88,10 @@ class Storefront:
         units = jnp.where(ask > 0, payment / positive_or_one(ask), jnp.full_like(ask, jnp.inf))
         quoted = floor_to(units, collateral_unit)
         refusal = first_reason(
-            (reserves >= self.target_reserves, Reason.NOT_FOR_SALE),
-            (quoted > inventory, Reason.EXCEEDS_INVENTORY),
+            (reserves >= self.target_reserves, Refusal.NOT_FOR_SALE),
+            (quoted > inventory, Refusal.EXCEEDS_INVENTORY),
         )
-        none, done = jnp.zeros_like(quoted), refusal == Reason.NONE
+        none, done = jnp.zeros_like(quoted), refusal == Refusal.NONE
         return Purchase(
             quoted=quoted,
             bought=jnp.where(done, quoted, none),

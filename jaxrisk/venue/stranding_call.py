@@ -4,8 +4,6 @@ What an account still owes after its last collateral is gone stays on the books 
 owed by someone: it counts as supplied, accrues interest, and nobody has a reason to repay it.
 """
 
-from enum import IntEnum
-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,15 +12,7 @@ from jaxrisk.venue.call import repay_call
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.reserve_close import ReserveFractionClose
-
-
-class StrandingRefusal(IntEnum):
-    """Why a call does not go through; the first that applies. Data, not an exception."""
-
-    NONE = 0
-    HEALTHY = 1
-    NOT_COLLATERAL = 4
-    NOTHING_OWED = 5
+from jaxrisk.venue.settlement import Refusal
 
 
 @pytree
@@ -37,7 +27,7 @@ class StrandingCall:
         bad_debt: debt written off: none in this rule.
         stranded: debt of the account, in all assets, that is left without any collateral.
         exhausts: whether the account is left without any collateral.
-        refusal: a `StrandingRefusal`.
+        refusal: a `Refusal`.
     """
 
     repaid: Float[Array, " account"]
@@ -70,13 +60,11 @@ def stranding_call(
             longer does, even where rounding left a unit of it.
         repay: value offered.
     """
-    refusal = jnp.where(
-        position.debt > 0, int(StrandingRefusal.NONE), StrandingRefusal.NOTHING_OWED
-    )
-    refusal = jnp.where(backs, refusal, int(StrandingRefusal.NOT_COLLATERAL))
+    refusal = jnp.where(position.debt > 0, int(Refusal.NONE), Refusal.NOTHING_OWED)
+    refusal = jnp.where(backs, refusal, int(Refusal.NOT_COLLATERAL))
     healthy = position.backing >= position.total_debt
-    refusal = jnp.where(healthy, int(StrandingRefusal.HEALTHY), refusal)
-    done = refusal == StrandingRefusal.NONE
+    refusal = jnp.where(healthy, int(Refusal.HEALTHY), refusal)
+    done = refusal == Refusal.NONE
     kept = lambda amount: jnp.where(done, amount, jnp.zeros_like(amount))
     call = repay_call(close, position, repay)
     repaid, exhausts = kept(call.repaid), done & call.exhausts

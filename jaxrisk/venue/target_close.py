@@ -1,5 +1,8 @@
 """Closing an account down to a target loan to value, or whole where that leaves too little."""
 
+import dataclasses
+from typing import ClassVar, Self
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -7,7 +10,7 @@ from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement, first_reason, settled
+from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
 
 @pytree
@@ -44,6 +47,14 @@ class TargetClose:
 
     target: Float[Array, "*account"]
     whole_above: Float[Array, "*account"]
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the largest repayment: that of `limit`, or all where debt exceeds collateral."""
+        del width
+        return self.limit(position).repaid
 
     def limit(self, position: Position, *, value_unit: Float[Array, ""] | None = None) -> Limit:
         """Return the largest call, whether or not the account may be called.
@@ -92,9 +103,9 @@ class TargetClose:
         bare = position.collateral <= 0
         return settled(
             first_reason(
-                ((position.debt <= 0) | (request <= 0), Reason.NOTHING_ASKED),
-                (~bare & (position.backing >= position.total_debt), Reason.HEALTHY),
-                (~bare & ((repaid <= 0) | (seized <= 0)), Reason.NOTHING_REPAID),
+                ((position.debt <= 0) | (request <= 0), Refusal.NOTHING_ASKED),
+                (~bare & (position.backing >= position.total_debt), Refusal.HEALTHY),
+                (~bare & ((repaid <= 0) | (seized <= 0)), Refusal.NOTHING_REPAID),
             ),
             repaid=repaid,
             seized=seized,
@@ -119,10 +130,10 @@ class TargetClose:
             value_unit: smallest value the contract computes with; `None` for real values.
         """
         seen = self.preview(position, request, value_unit=value_unit)
-        none = jnp.asarray(Reason.NONE.value, seen.refusal.dtype)
+        none = jnp.asarray(Refusal.NONE.value, seen.refusal.dtype)
         further = first_reason(
-            (seen.repaid > request, Reason.WHOLE_REQUIRED),
-            (position.collateral <= 0, Reason.NO_COLLATERAL),
+            (seen.repaid > request, Refusal.WHOLE_REQUIRED),
+            (position.collateral <= 0, Refusal.NO_COLLATERAL),
         )
         refusal = jnp.where(seen.refusal == none, further, seen.refusal)
         return settled(refusal, repaid=seen.repaid, seized=seen.seized)
@@ -160,3 +171,57 @@ def _seized(position: Position, value: Array, value_unit: Array | None) -> Array
     wanted = value + bonus
     short = wanted >= position.collateral
     return jnp.where(short, position.collateral, floor_to(wanted, position.collateral_unit))
+
+
+@pytree
+class CoveredBonus:
+    """A bonus on debts that must be closed whole while collateral covers them.
+
+    The liquidator takes `min(C, D (1 + bonus))` for all of the debt. Where `D < C < D (1 + bonus)`
+    no part of it may be repaid alone, so the whole debt is repaid for what there is: the bonus
+    shrinks to `C / D - 1`. Once `D >= C` any part may be repaid, at the full bonus.
+
+    Source: Silo v2, PartialLiquidationLib `liquidationPreview`, `maxLiquidation`.
+
+    Attributes:
+        bonus: liquidation fee, as a fraction of debt repaid.
+    """
+
+    bonus: Float[Array, ""]
+
+    def credit(
+        self,
+        category: int,
+        backing: Float[Array, " account"],
+        debt: Float[Array, " account"],
+        collateral: Float[Array, " account"],
+    ) -> Float[Array, "1 account"]:
+        """Return collateral value per unit of debt of each account."""
+        del category, backing
+        full = jnp.broadcast_to(1.0 + self.bonus, debt.shape)
+        cover = collateral / positive_or_one(debt)
+        return jnp.where((cover > 1.0) & (cover < full), cover, full)[None, :]
+
+    def largest_credit(
+        self, categories: int, held: int
+    ) -> Float[Array, "category collateral_asset"]:
+        """Return 1 + bonus."""
+        return jnp.broadcast_to(1.0 + self.bonus[None, None], (categories, held))
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return zero: the liquidator keeps all of the bonus."""
+        del bonus_share
+        return jnp.zeros_like(seized)
+
+    def mean_fee(
+        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return zero."""
+        del repaid
+        return jnp.zeros_like(seized)
+
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its bonus times `factor`."""
+        return dataclasses.replace(self, bonus=self.bonus * factor)

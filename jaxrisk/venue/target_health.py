@@ -5,15 +5,17 @@ dust rules override it. A debt that would be left below a minimum is repaid whol
 that would be left below it is taken whole, even where that passes the target.
 """
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
-from jaxrisk.venue.call import Refusal
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.recognition import AtZeroCollateral
+from jaxrisk.venue.settlement import Refusal
 
 
 @pytree
@@ -27,6 +29,29 @@ class TargetHealthClose:
 
     target_health: Float[Array, "*account"]
     minimum_leftover: Float[Array, "*account"]
+    whole: ClassVar[bool] = False
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return the repayment that `target_call` makes of an unlimited offer.
+
+        For a called side of several assets, taken in proportion, the weight of the collateral is
+        their mean by value, as `position.credit` is the mean by what they pay for.
+        """
+        del width
+        affordable, held = position.affordable, position.collateral
+        called = position.backing if position.called_backing is None else position.called_backing
+        weight = called / positive_or_one(held)
+        pair = TargetPosition(
+            pair=position, collateral_weight=weight, premium=jnp.zeros_like(position.debt)
+        )
+        repay = smaller(debt_to_target(self, pair), position.debt)
+        dust = (repay < position.debt) & (position.debt - repay < self.minimum_leftover)
+        repay = jnp.where(dust, position.debt, repay)
+        left = held - repay * (held / positive_or_one(affordable))
+        dust = (left < self.minimum_leftover) & (repay < position.debt)
+        return jnp.where(dust, affordable, repay)
 
 
 @pytree

@@ -20,8 +20,8 @@ from jaxrisk.venue.waterfall import Residual
 class Pool(IntEnum):
     """Rows of a lending venue's balance sheet, in units per debt asset.
 
-    Cash + debt + unsettled + deficit + converted = supplied + treasury + borrowers, at every
-    moment.
+    Cash + debt + in sale + unsettled + deficit + converted = supplied + treasury + borrowers, at
+    every moment.
     """
 
     CASH = 0  # available liquidity
@@ -30,8 +30,9 @@ class Pool(IntEnum):
     DEFICIT = 3  # written off and carried: suppliers are whole on paper
     SUPPLIED = 4  # claims of suppliers
     TREASURY = 5  # claims of the protocol
-    CONVERTED = 6  # held for borrowers, whose collateral it was
-    BORROWERS = 7  # claims of borrowers on what is held for them
+    IN_SALE = 6  # claims on accounts taken over, until what was taken is sold
+    CONVERTED = 7  # held for borrowers, whose collateral it was
+    BORROWERS = 8  # claims of borrowers on what is held for them
 
 
 @pytree
@@ -52,6 +53,7 @@ class Venue:
         fund_names: of the layers of `funds`.
         execution: who takes the other side of a closed account.
         residual: who bears what the funds do not cover.
+        treasury_pays: whether the protocol's own claims bear losses before the funds do.
         categories: names of the risk categories, base first.
     """
 
@@ -69,6 +71,7 @@ class Venue:
     fund_names: tuple[str, ...] = static()
     residual: Residual = static()
     categories: tuple[str, ...] = static()
+    treasury_pays: bool = static(default=False)
 
 
 def opening_pool(
@@ -84,8 +87,8 @@ def opening_pool(
 def imbalance(pool: Float[Array, "row debt_asset"]) -> Float[Array, " debt_asset"]:
     """Return assets minus claims of a balance sheet in units: zero to rounding, always."""
     assets = pool[Pool.CASH] + pool[Pool.DEBT] + pool[Pool.UNSETTLED] + pool[Pool.DEFICIT]
-    claims = pool[Pool.SUPPLIED] + pool[Pool.TREASURY]
-    return assets + pool[Pool.CONVERTED] - claims - pool[Pool.BORROWERS]
+    assets = assets + pool[Pool.IN_SALE] + pool[Pool.CONVERTED]
+    return assets - pool[Pool.SUPPLIED] - pool[Pool.TREASURY] - pool[Pool.BORROWERS]
 
 
 def changed_pool(**rows: Float[Array, " debt_asset"]) -> Float[Array, "row debt_asset"]:

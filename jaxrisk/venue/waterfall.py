@@ -12,10 +12,22 @@ class Residual(Enum):
     CARRIED: a deficit stays on the venue's books; suppliers are whole on paper and the last ones
         to leave are short (Aave v3.3+).
     SOCIALISED: suppliers' claims are cut at once, pro rata (Morpho Blue).
+    DILUTED: the protocol's token is issued and sold for what is missing (Maker's debt auctions).
+    BORROWERS: what depositors of a pool do not pay is handed to the other accounts, so nothing is
+        ever written off (Liquity).
+    STANDING: nothing is ever recognised; debt without collateral stays on the books and accrues,
+        suppliers are whole on paper and the last ones to leave are short (Aave v3.0 to v3.2).
     """
 
     CARRIED = "suppliers (deficit carried)"
     SOCIALISED = "suppliers (written down)"
+    DILUTED = "token holders (dilution)"
+    STANDING = "suppliers (debt left standing)"
+    BORROWERS = "other borrowers (redistributed)"
+
+
+DEPOSITORS = "stability pool depositors"
+"""Who bears a loss before the other borrowers do."""
 
 
 def ordered_payment(

@@ -1,19 +1,15 @@
 """Closing a whole account in one call: the pool first, then the protocol, then the borrower."""
 
-from enum import IntEnum
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
-
-
-class WholeRefusal(IntEnum):
-    """Why an account is not closed; the numbers are those of `Refusal`."""
-
-    NONE = 0
-    HEALTHY = 1
+from jaxrisk.venue.position import Position
+from jaxrisk.venue.settlement import Refusal
 
 
 @pytree
@@ -50,7 +46,7 @@ class WholeCall:
         refund: what the borrower gets back.
         bad_debt: principal and interest the pool does not get back.
         transfer_tax: what a token that charges for transfers keeps of the payment to the pool.
-        refusal: why the account is not closed, a `WholeRefusal`.
+        refusal: why the account is not closed, a `Refusal`.
     """
 
     repaid: Float[Array, " account"]
@@ -85,6 +81,20 @@ class WholeClose:
     fee: Float[Array, "*account"]
     transfer_tax: Float[Array, "*account"]
     unit: Float[Array, "*account"] | None = None
+    whole: ClassVar[bool] = True
+
+    def largest(
+        self, position: Position, width: Float[Array, ""] | None
+    ) -> Float[Array, " account"]:
+        """Return all of the debt."""
+        del width
+        return position.total_debt
+
+    def charge(
+        self, position: Position, surplus: Float[Array, " account"]
+    ) -> Float[Array, " account"]:
+        """Return the protocol's fee, `fee V`, or the surplus where that is less."""
+        return smaller(self.fee * position.total_collateral, surplus)
 
     def call(self, account: WholeAccount) -> WholeCall:
         """Return what closing the account pays to whom, and why it may not be closed."""
@@ -108,5 +118,5 @@ class WholeClose:
             refund=jnp.where(enough, paid - gross_due, nothing),
             bad_debt=jnp.where(whole, nothing, -surplus),
             transfer_tax=gross - net,
-            refusal=jnp.where(healthy, WholeRefusal.HEALTHY, WholeRefusal.NONE),
+            refusal=jnp.where(healthy, Refusal.HEALTHY, Refusal.NONE),
         )

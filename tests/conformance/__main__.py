@@ -88,10 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _replay_and_print(path: Path, *, as_json: bool) -> bool:
     if path.stem not in ADAPTERS:
-        row = {"file": path.stem, "error": "unknown file: no adapter"}
-        print(json.dumps(row) if as_json else f"{path.stem} unknown file: no adapter")
-        return False
-    replay = replay_file(path)
+        return _failed(path, "unknown file: no adapter", as_json=as_json)
+    try:
+        replay = replay_file(path)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        # A file that cannot be read as its header says must not hide the verdict of the others.
+        return _failed(path, f"cannot be replayed: {error!r}", as_json=as_json)
     row = {
         "file": path.stem,
         "cases": replay.cases,
@@ -111,6 +113,12 @@ def _replay_and_print(path: Path, *, as_json: bool) -> bool:
         for line in row["failures"][:SHOWN_FAILURES]:
             print(f"  {line}")
     return not replay.failures
+
+
+def _failed(path: Path, text: str, *, as_json: bool) -> bool:
+    row = {"file": path.stem, "error": text}
+    print(json.dumps(row) if as_json else f"{path.stem} {text}")
+    return False
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from jaxrisk.numerics.rounding import floor_to
 from jaxrisk.venue.mean_threshold import mean_threshold_backing
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v3_legacy import BASE_UNIT, BASIS_POINT, close_rule
-from jaxrisk.venue.stranding_call import StrandingRefusal, stranding_call
-from tests.conformance.comparison import Replay, ordered_value
+from jaxrisk.venue.settlement import Refusal
+from jaxrisk.venue.stranding_call import stranding_call
+from tests.conformance.comparison import Replay, ordered_value, reason
 
 REVERTS = {
-    "HEALTH_FACTOR_NOT_BELOW_THRESHOLD": StrandingRefusal.HEALTHY,
-    "COLLATERAL_CANNOT_BE_LIQUIDATED": StrandingRefusal.NOT_COLLATERAL,
+    "HEALTH_FACTOR_NOT_BELOW_THRESHOLD": Refusal.HEALTHY,
+    "COLLATERAL_CANNOT_BE_LIQUIDATED": Refusal.NOT_COLLATERAL,
 }
 WAD = 1e18
 
@@ -31,10 +32,10 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
     everyone = np.arange(len(cases))
     _compare_account(replay, everyone, [c["account"] for c in cases], result, "before")
     recorded = [
-        REVERTS[c["revertReason"]] if c["reverted"] else StrandingRefusal.NONE for c in cases
+        reason(REVERTS, c["revertReason"]) if c["reverted"] else Refusal.NONE for c in cases
     ]
     replay.compare_labels(
-        "refusal", everyone, [StrandingRefusal(int(r)).name for r in result["refusal"]],
+        "refusal", everyone, [Refusal(int(r)).name for r in result["refusal"]],
         [r.name for r in recorded],
     )  # fmt: skip
     done = np.flatnonzero([not c["reverted"] for c in cases])
@@ -97,7 +98,7 @@ def _liquidate(book: dict[str, jax.Array]) -> dict[str, jax.Array]:
         "fee": call.fee,
         "stranded": call.stranded,
         "debt left": owed,
-        "whole": (call.refusal == StrandingRefusal.NONE) & (call.seized >= position.collateral),
+        "whole": (call.refusal == Refusal.NONE) & (call.seized >= position.collateral),
         "value before": jnp.sum(value(counted), axis=0),
         "debt before": position.total_debt,
         "backing before": position.backing,

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.venue.call import Refusal, call_refusal, repay_call
+from jaxrisk.venue.call import call_refusal, repay_call
 from jaxrisk.venue.interest import KinkedRate, linear_growth, taylor_growth, utilisation
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v3 import close_rule
 from jaxrisk.venue.recognition import AtZeroCollateral
-from tests.conformance.comparison import Replay, ordered_value
+from jaxrisk.venue.settlement import Refusal
+from tests.conformance.comparison import Replay, ordered_value, reason
 
 BASE_UNIT = 1e-8  # base-currency amounts carry 8 decimals
 REVERTS = {
@@ -39,7 +40,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
         "health factor", indices, book.health, book.recorded_health,
         raw_units=10 * BASE_UNIT / np.maximum(book.total_debt, BASE_UNIT),
     )  # fmt: skip
-    recorded = [REVERTS[c["branch"]] if c["reverted"] else Refusal.NONE for c in cases]
+    recorded = [reason(REVERTS, c["branch"]) if c["reverted"] else Refusal.NONE for c in cases]
     replay.compare_labels(
         "refusal", indices, [Refusal(int(r)).name for r in refusal], [r.name for r in recorded]
     )

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.numerics.rounding import floor_to
-from jaxrisk.venue.call import Refusal
 from jaxrisk.venue.health_bonus import HealthLinearBonus
 from jaxrisk.venue.hub import Hub, accrue, supply
 from jaxrisk.venue.interest import KinkedRate, utilisation
@@ -15,8 +14,9 @@ from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.aave_v4 import BASIS_POINT, VIRTUAL_AMOUNT, close_rule
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.risk_premium import Premium, premium_at, risk_premium
+from jaxrisk.venue.settlement import Refusal
 from jaxrisk.venue.target_health import TargetHealthClose, TargetPosition, target_call
-from tests.conformance.comparison import Replay
+from tests.conformance.comparison import Replay, reason
 
 RAY, WAD, BPS = 1e27, 1e18, BASIS_POINT
 VALUE = 1e26  # units of recorded values in a dollar
@@ -39,7 +39,9 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
     result = {name: np.asarray(value) for name, value in result.items()}
     everyone = np.arange(len(cases))
     _compare_account(replay, everyone, [c["account"] for c in cases], book, result, "before")
-    recorded = [REVERTS[c["revertReason"]] if c["reverted"] else Refusal.NONE for c in cases]
+    recorded = [
+        reason(REVERTS, c["revertReason"]) if c["reverted"] else Refusal.NONE for c in cases
+    ]
     replay.compare_labels(
         "refusal", everyone, [Refusal(int(r)).name for r in result["refusal"]],
         [r.name for r in recorded],

@@ -5,16 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.venue.absorption import Absorption, backing_surplus, reserves_paid
-from jaxrisk.venue.settlement import Reason, Settlement
+from jaxrisk.venue.settlement import Refusal, Settlement
 from jaxrisk.venue.slope_rate import SlopeRate, TwoSlopeRates, per_period
 from jaxrisk.venue.storefront import Purchase, Storefront
-from tests.conformance.comparison import Replay
+from tests.conformance.comparison import Replay, reason
 
 PRICE_UNIT = 1e-8  # prices and values carry 8 decimals
 WAD = 1e18
 SECONDS_PER_YEAR = 31_536_000.0
-REVERTS = {"NotLiquidatable": Reason.HEALTHY, "InsufficientReserves": Reason.EXCEEDS_INVENTORY}
-REVERTS["NotForSale"] = Reason.NOT_FOR_SALE
+REVERTS = {"NotLiquidatable": Refusal.HEALTHY, "InsufficientReserves": Refusal.EXCEEDS_INVENTORY}
+REVERTS["NotForSale"] = Refusal.NOT_FOR_SALE
 
 
 def absorb(header: dict, cases: list[dict]) -> Replay:
@@ -41,9 +41,10 @@ def absorb(header: dict, cases: list[dict]) -> Replay:
         return absorbed, surplus
 
     absorbed, surplus = run(collateral, debt, jnp.asarray(base_unit))
-    refusal = [Reason(int(r)).name for r in absorbed.refusal]
+    refusal = [Refusal(int(r)).name for r in absorbed.refusal]
     recorded = [
-        REVERTS[c["revertReason"]].name if c["absorbReverted"] else Reason.NONE.name for c in cases
+        reason(REVERTS, c["revertReason"]).name if c["absorbReverted"] else Refusal.NONE.name
+        for c in cases
     ]
     replay.compare_labels("refusal", indices, refusal, recorded)
     liquidatable = [c["isLiquidatable"] for c in cases]
@@ -121,9 +122,11 @@ def buy_collateral(header: dict, cases: list[dict]) -> Replay:
         jnp.asarray(column("reservesBefore") * base_unit),
     )
     indices = np.arange(len(cases))
-    recorded = [REVERTS[c["revertReason"]] if c["reverted"] else Reason.NONE for c in cases]
+    recorded = [
+        reason(REVERTS, c["revertReason"]) if c["reverted"] else Refusal.NONE for c in cases
+    ]
     replay.compare_labels(
-        "refusal", indices, [Reason(int(r)).name for r in sold.refusal], [r.name for r in recorded]
+        "refusal", indices, [Refusal(int(r)).name for r in sold.refusal], [r.name for r in recorded]
     )
     replay.compare("quote", indices, np.asarray(sold.quoted) / unit, column("quoteCollateral"))
     done = np.flatnonzero([not c["reverted"] for c in cases])

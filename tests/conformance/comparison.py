@@ -1,7 +1,8 @@
 """Comparing replayed results with recorded ones, and what one file's replay reports."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,6 +62,18 @@ class Replay:
         for i, a, e in zip(indices, actual, expected, strict=True):
             if a != e:
                 self.failures.setdefault(int(i), f"{what}: got {a}, recorded {e}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlisted:
+    """A recorded reason that an adapter does not know: its case fails, and says so."""
+
+    name: str
+
+
+def reason(known: Mapping[str, IntEnum], text: str) -> IntEnum | Unlisted:
+    """Return the refusal that a recorded revert reason stands for."""
+    return known[text] if text in known else Unlisted(f"an unlisted reason, {text!r}")
 
 
 def ordered_value(amount: int, ceiling: int, unit: float) -> float:

@@ -7,16 +7,16 @@ import numpy as np
 from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.offered_call import OfferedClose
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement
+from jaxrisk.venue.settlement import Refusal, Settlement
 from jaxrisk.venue.slope_rate import SharedSlopeRate, SlopeRate, per_period
-from tests.conformance.comparison import Replay
+from tests.conformance.comparison import Replay, reason
 
 WAD = 1e18
 BLOCKS_PER_YEAR = 2_102_400.0
 REVERTS = {
-    "LiquidateComptrollerRejection(3,)": Reason.HEALTHY,
-    "LiquidateComptrollerRejection(17,)": Reason.EXCEEDS_ALLOWANCE,
-    "Error:LIQUIDATE_SEIZE_TOO_MUCH": Reason.EXCEEDS_POSITION,
+    "LiquidateComptrollerRejection(3,)": Refusal.HEALTHY,
+    "LiquidateComptrollerRejection(17,)": Refusal.EXCEEDS_ALLOWANCE,
+    "Error:LIQUIDATE_SEIZE_TOO_MUCH": Refusal.EXCEEDS_POSITION,
 }
 
 
@@ -74,9 +74,11 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
         return rule.call(position, repay, ratio_unit=ratio_unit)
 
     call = run(book.position, jnp.asarray(_column(cases, "repayIn") * book.debt_unit))
-    recorded = [REVERTS[c["revertReason"]] if c["reverted"] else Reason.NONE for c in cases]
+    recorded = [
+        reason(REVERTS, c["revertReason"]) if c["reverted"] else Refusal.NONE for c in cases
+    ]
     replay.compare_labels(
-        "refusal", indices, [Reason(int(r)).name for r in call.refusal], [r.name for r in recorded]
+        "refusal", indices, [Refusal(int(r)).name for r in call.refusal], [r.name for r in recorded]
     )
     surplus = book.backing - book.total_debt
     # A surplus is a difference: its error scales with what it is the difference of.

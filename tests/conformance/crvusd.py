@@ -14,7 +14,7 @@ from jaxrisk.venue.band_loan import LoanRefusal, first_band
 from jaxrisk.venue.band_oracle import OracleState
 from jaxrisk.venue.band_shares import DepositRefusal, Holdings, Shares, deposit, holdings, withdraw
 from jaxrisk.venue.presets.crvusd import YEAR_SECONDS, limited_oracle
-from tests.conformance.comparison import RAW_UNITS, Replay
+from tests.conformance.comparison import RAW_UNITS, Replay, reason
 
 WAD = 1e18
 REVERTS = {
@@ -400,7 +400,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
 
     call, quote, converted_health = run(held, debt, full_health, column("x_down"))
     indices = np.arange(len(cases))
-    recorded = [REVERTS[c["branch"]] for c in cases]
+    recorded = [reason(REVERTS, c["branch"]) for c in cases]
     replay.compare_labels(
         "refusal", indices, [BandRefusal(int(r)).name for r in call.refusal],
         [r.name for r in recorded],

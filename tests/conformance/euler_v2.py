@@ -1,5 +1,7 @@
 """Euler v2: liquidations with a health-inverse discount, and the linear kink rate, as recorded."""
 
+from enum import IntEnum
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,15 +9,15 @@ import numpy as np
 from jaxrisk.venue.health_discount import HealthDiscount, Limit
 from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement
+from jaxrisk.venue.settlement import Refusal, Settlement
 from jaxrisk.venue.slope_rate import SlopeRate
-from tests.conformance.comparison import Replay, ordered_value
+from tests.conformance.comparison import Replay, Unlisted, ordered_value, reason
 
 WAD, RATE = 1e18, 1e27
 BASIS_POINT = 1e-4
 FULL_USE = 2.0**32 - 1.0  # utilisation is a 32-bit fraction
 MINIMUM_SOCIALISED = 1e6 / WAD  # 1e6 of the smallest units of account
-REVERTS = {"E_ExcessiveRepayAmount()": Reason.EXCEEDS_ALLOWANCE}
+REVERTS = {"E_ExcessiveRepayAmount()": Refusal.EXCEEDS_ALLOWANCE}
 
 
 class _Book:
@@ -75,7 +77,7 @@ def liquidation(header: dict, cases: list[dict]) -> Replay:
         replay.compare(what, indices, np.asarray(actual) / unit, _column(cases, what))
     recorded = [_reason(c) for c in cases]
     replay.compare_labels(
-        "refusal", indices, [Reason(int(r)).name for r in call.refusal], [r.name for r in recorded]
+        "refusal", indices, [Refusal(int(r)).name for r in call.refusal], [r.name for r in recorded]
     )
     _compare_after(replay, cases, book, call)
     return replay
@@ -109,11 +111,11 @@ def _asked(case: dict, unit: float) -> float:
     return ordered_value(int(case["repayIn"]), int(case["debt"]), unit)
 
 
-def _reason(case: dict) -> Reason:
+def _reason(case: dict) -> IntEnum | Unlisted:
     """The contract passes over a healthy account in silence; the rule says why nothing happens."""
     if case["reverted"]:
-        return REVERTS[case["revertReason"]]
-    return Reason.HEALTHY if case["branch"] == "noop_healthy" else Reason.NONE
+        return reason(REVERTS, case["revertReason"])
+    return Refusal.HEALTHY if case["branch"] == "noop_healthy" else Refusal.NONE
 
 
 def irm_linear_kink(header: dict, cases: list[dict]) -> Replay:

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.venue.call import Refusal, exact_call
+from jaxrisk.venue.call import exact_call
 from jaxrisk.venue.incentive import incentive_factor
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.presets.morpho_blue import CURSOR, MAXIMUM_FACTOR
 from jaxrisk.venue.recognition import AtZeroCollateral
-from tests.conformance.comparison import Replay, ordered_value
+from jaxrisk.venue.settlement import Refusal
+from tests.conformance.comparison import Replay, ordered_value, reason
 
 REVERTS = {
     "revert:position is healthy": Refusal.HEALTHY,
@@ -59,7 +60,7 @@ def liquidate(header: dict, cases: list[dict]) -> Replay:
 
     call, refusal, bad_debt = run(position, jnp.asarray(repay), jnp.asarray(seize))
     indices = np.arange(len(cases))
-    recorded = [REVERTS[c["branch"]] if c["reverted"] else Refusal.NONE for c in cases]
+    recorded = [reason(REVERTS, c["branch"]) if c["reverted"] else Refusal.NONE for c in cases]
     replay.compare_labels(
         "refusal", indices, [Refusal(int(r)).name for r in refusal], [r.name for r in recorded]
     )

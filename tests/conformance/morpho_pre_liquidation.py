@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.venue.early_close import EarlyClose, EarlyRefusal, early_call
+from jaxrisk.venue.early_close import EarlyClose, early_call
+from jaxrisk.venue.settlement import Refusal
 from tests.conformance.comparison import Replay, ordered_value
 
 REVERTS = {
-    "NotPreLiquidatablePosition": EarlyRefusal.HEALTHY,
-    "LiquidatablePosition": EarlyRefusal.ABOVE_BAND,
-    "PreLiquidationTooLarge": EarlyRefusal.EXCEEDS_ALLOWANCE,
-    "Panic:0x11": EarlyRefusal.EXCEEDS_POSITION,
+    "NotPreLiquidatablePosition": Refusal.HEALTHY,
+    "LiquidatablePosition": Refusal.ABOVE_BAND,
+    "PreLiquidationTooLarge": Refusal.EXCEEDS_ALLOWANCE,
+    "Panic:0x11": Refusal.EXCEEDS_POSITION,
 }
 WAD = 1e18
 VIRTUAL_SHARES, VIRTUAL_ASSETS = 1e6, 1.0
@@ -55,7 +56,7 @@ def pre_liquidation(header: dict, cases: list[dict]) -> Replay:
     replay.compare_labels(
         "refusal",
         indices,
-        [EarlyRefusal(int(r)).name for r in call.refusal],
+        [Refusal(int(r)).name for r in call.refusal],
         recorded,
     )
     done = np.flatnonzero([not c["reverted"] for c in cases])
@@ -79,7 +80,7 @@ def pre_liquidation(header: dict, cases: list[dict]) -> Replay:
 
 def _refusal(case: dict) -> str:
     if not case["reverted"]:
-        return EarlyRefusal.NONE.name
+        return Refusal.NONE.name
     reason = case["branch"].removeprefix("revert:")
     return REVERTS[reason].name if reason in REVERTS else reason
 

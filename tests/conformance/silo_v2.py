@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrisk.venue.drifting_rate import DriftingRate
 from jaxrisk.venue.position import Position
-from jaxrisk.venue.settlement import Reason, Settlement
+from jaxrisk.venue.settlement import Refusal, Settlement
 from jaxrisk.venue.target_close import Limit, TargetClose, loan_to_value_after, segregated_first
 from tests.conformance.comparison import Replay, ordered_value
 
@@ -15,10 +15,10 @@ WHOLE_ABOVE = 0.9
 SECONDS_PER_YEAR = 31_536_000.0
 RATE_CAP = 25.0  # per year
 ERRORS = {
-    "": Reason.NONE,
-    "NoDebtToCover": Reason.NOTHING_ASKED,
-    "UserIsSolvent": Reason.HEALTHY,
-    "NoRepayAssets": Reason.NOTHING_REPAID,
+    "": Refusal.NONE,
+    "NoDebtToCover": Refusal.NOTHING_ASKED,
+    "UserIsSolvent": Refusal.HEALTHY,
+    "NoRepayAssets": Refusal.NOTHING_REPAID,
 }
 
 
@@ -72,7 +72,7 @@ def liquidation_preview(header: dict, cases: list[dict]) -> Replay:
         return limit, call, loan_to_value_after(position, call, jnp.asarray(1.0 / WAD))
 
     limit, call, after = run(book.position, book.request)
-    refusal = [Reason(int(r)).name for r in call.refusal]
+    refusal = [Refusal(int(r)).name for r in call.refusal]
     replay.compare_labels("error", indices, refusal, [ERRORS[c["customError"]].name for c in cases])
     repaid = np.asarray(call.repaid) / book.debt_unit
     replay.compare("repayDebt", indices, repaid, _column(cases, "repayDebt"))

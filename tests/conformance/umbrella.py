@@ -16,7 +16,7 @@ from jaxrisk.venue.slashing import (
     set_offset,
     slash,
 )
-from tests.conformance.comparison import Replay
+from tests.conformance.comparison import Replay, reason
 
 REVERTS = {
     "CannotSlash()": SlashRefusal.NO_NEW_DEFICIT,
@@ -105,7 +105,9 @@ def _compare(
     """Compare amounts, refusals and the whole state after one kind of action."""
     chosen = [cases[i] for i in indices]
     refusal = np.asarray(result.get("refusal", np.zeros(len(cases), int)))[indices]
-    recorded = [REVERTS[c["revertReason"]] if c["reverted"] else SlashRefusal.NONE for c in chosen]
+    recorded = [
+        reason(REVERTS, c["revertReason"]) if c["reverted"] else SlashRefusal.NONE for c in chosen
+    ]
     replay.compare_labels(
         "refusal", indices, [SlashRefusal(int(r)).name for r in refusal], [r.name for r in recorded]
     )

@@ -20,6 +20,7 @@ from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import AssetBonus
 from jaxrisk.venue.interest import KinkedRate
 from jaxrisk.venue.presets.aave_v3_ethereum import CATEGORIES, RESERVES, Category, Reserve
+from jaxrisk.venue.presets.asset_terms import problems_of
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.venue import Venue, opening_pool
@@ -65,7 +66,8 @@ def aave_v3(
         insurance: staked insurance that pays next, numeraire.
 
     Raises:
-        ValueError: an asset with a position has no parameters, or an override has no such name.
+        ValueError: an asset with a position has no parameters, an override has no such name, or a
+            value makes no sense.
     """
     dtype = accounts.collateral.dtype
     reserves, modes = DEPLOYMENTS[deployment]
@@ -110,11 +112,18 @@ def _reserve(asset: str, reserves: Mapping[str, Reserve], override: Mapping[str,
     if unknown:
         raise ValueError(f"{asset}: no such parameter {', '.join(unknown)}")
     if asset in reserves:
-        return reserves[asset]._replace(**override)
+        return _sensible(asset, reserves[asset]._replace(**override))
     missing = [f for f in Reserve._fields if f not in override and f not in Reserve._field_defaults]
     if missing:
         raise ValueError(f"{asset}: not in the deployment; also give {', '.join(missing)}")
-    return Reserve(**override)  # pyright: ignore[reportArgumentType]
+    return _sensible(asset, Reserve(**override))  # pyright: ignore[reportArgumentType]
+
+
+def _sensible(asset: str, reserve: Reserve) -> Reserve:
+    problems = problems_of({k: v for k, v in reserve._asdict().items() if v is not None})
+    if problems:
+        raise ValueError(f"{asset}: {'; '.join(problems)}")
+    return reserve
 
 
 def _by_mode(

@@ -7,10 +7,21 @@ debt without collateral stays on the books.
 Source: aave/aave-v3-core v3.0.2, LiquidationLogic, ValidationLogic, GenericLogic.
 """
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrisk.market.oracle import Oracle
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.presets.aave_v3 import DEFAULT_DEPLOYMENT, aave_v3
+from jaxrisk.venue.presets.aave_v3 import PRESET as CURRENT
+from jaxrisk.venue.presets.preset import Preset
+from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.reserve_close import ReserveFractionClose
+from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.waterfall import Residual
 
 BASIS_POINT = 1e-4
 """Mean thresholds are rounded down to whole basis points."""
@@ -23,3 +34,60 @@ def close_rule(dtype: np.dtype | type | None = None) -> ReserveFractionClose:
     """Return the close factor with its contract constants."""
     number = lambda x: jnp.asarray(x, dtype or float)
     return ReserveFractionClose(fraction=number(0.5), full_below_health=number(0.95))
+
+
+def aave_v3_legacy(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    name: str = "aave_v3_legacy",
+    deployment: str = DEFAULT_DEPLOYMENT,
+    overrides: Mapping[str, Mapping[str, float]] | None = None,
+    oracle: Oracle | None = None,
+    reserve: float = 0.0,
+    insurance: float = 0.0,
+) -> Venue:
+    """Return a pool of Aave v3.0 to v3.2, or of a fork, holding `accounts`.
+
+    Nothing is ever written off, so funds never pay: what accounts owe beyond their collateral is
+    the open shortfall of a scenario. The mean threshold is not rounded.
+
+    Args:
+        accounts: the book; its categories index the base category and then the deployment's
+            e-modes, in order.
+        assets: the system's assets, in order.
+        name: of the venue.
+        deployment: which shipped parameter table to start from. It is of a later version of the
+            same pool; give a fork's own parameters as overrides.
+        overrides: parameters by asset that replace or add to the table.
+        oracle: which price the pool sees; the market's mid where not given.
+        reserve: protocol reserve, numeraire.
+        insurance: staked insurance, numeraire.
+
+    Raises:
+        ValueError: an asset with a position has no parameters, or one makes no sense.
+    """
+    venue = aave_v3(
+        accounts,
+        assets,
+        name=name,
+        deployment=deployment,
+        overrides=overrides,
+        oracle=oracle,
+        reserve=reserve,
+        insurance=insurance,
+    )
+    return dataclasses.replace(
+        venue,
+        close=close_rule(accounts.collateral.dtype),
+        recognition=NeverRecognised(),
+        residual=Residual.STANDING,
+    )
+
+
+PRESET = Preset(
+    build=aave_v3_legacy,
+    required=(),
+    terms=CURRENT.terms,
+    deployments=CURRENT.deployments,
+)

@@ -3,16 +3,38 @@
 health = sum CF_c C_c / D; a call repays what restores the target health, with a bonus that is
 linear in health; 1,000 USD must remain on both sides of a partial call, and where it would not,
 that side is emptied; debt left without any collateral becomes a deficit that still counts as
-supplied. Targets, bonuses and risks are set per spoke and collateral and have no defaults here.
+supplied. Targets, bonuses and risks are set per spoke and collateral.
 
 Source: aave/aave-v4, LiquidationLogic, Spoke, Hub, AssetLogic, SharesMath.
 """
+
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxrisk.market.oracle import Oracle, SpotOracle
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.collateral import CollateralWeights
+from jaxrisk.venue.health_bonus import AssetHealthBonus
+from jaxrisk.venue.presets.aave_v4_ethereum import COLLATERAL, CURVES, SPOKES
+from jaxrisk.venue.presets.asset_terms import (
+    LENT,
+    RATES,
+    check_known,
+    completed,
+    kinked_rate,
+    opening_cash,
+    sides,
+    thresholds,
+    within,
+)
+from jaxrisk.venue.presets.preset import Preset, Terms
+from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.target_health import TargetHealthClose
+from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.waterfall import Residual
 
 BASIS_POINT = 1e-4
 """Bonuses are rounded down and risk premiums up to whole basis points."""
@@ -22,6 +44,10 @@ MINIMUM_LEFTOVER = 1000.0
 
 VIRTUAL_AMOUNT = 1e6
 """Virtual assets and shares behind the worth of a supply share, in raw units."""
+
+DEFAULT_DEPLOYMENT = "ethereum_main"
+
+_HELD = ("liquidation_threshold", "liquidation_bonus")
 
 
 def close_rule(
@@ -37,3 +63,117 @@ def close_rule(
         target_health=target_health,
         minimum_leftover=jnp.asarray(MINIMUM_LEFTOVER, dtype or float),
     )
+
+
+def aave_v4(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    name: str = "aave_v4",
+    deployment: str = DEFAULT_DEPLOYMENT,
+    target_health: float | None = None,
+    health_for_maximum_bonus: float | None = None,
+    minimum_bonus_share: float | None = None,
+    overrides: Mapping[str, Mapping[str, float]] | None = None,
+    oracle: Oracle | None = None,
+    reserve: float = 0.0,
+    insurance: float = 0.0,
+) -> Venue:
+    """Return an Aave v4 spoke holding `accounts`, with a hub that lends to this spoke alone.
+
+    One factor serves for borrowing and for liquidation. All accounts stand under the spoke's
+    present parameters, and none pays a risk premium.
+
+    Args:
+        accounts: the book.
+        assets: the system's assets, in order.
+        name: of the venue.
+        deployment: which spoke's shipped parameters to start from.
+        target_health: health factor that calls restore, at least 1.
+        health_for_maximum_bonus: health at or below which the largest bonus is granted.
+        minimum_bonus_share: share of it that is granted at health 1.
+        overrides: parameters by asset that replace or add to the tables:
+            `liquidation_threshold`, `liquidation_bonus` (the largest), `protocol_fee`,
+            `available_liquidity` and those of the rate curve.
+        oracle: which price the spoke sees; the market's mid where not given.
+        reserve: protocol reserve that pays first, numeraire.
+        insurance: insurance that pays next, numeraire.
+
+    Raises:
+        ValueError: an asset with a position has no parameters, or a value makes no sense.
+    """
+    spoke = SPOKES[deployment]
+    pick = lambda given, shipped: shipped if given is None else given
+    target = within("target_health", pick(target_health, spoke.target_health), 1.0, 2.0)
+    health = within(
+        "health_for_maximum_bonus",
+        pick(health_for_maximum_bonus, spoke.health_for_maximum_bonus),
+        0.0,
+        1.0,
+        open_low=True,
+        open_high=True,
+    )
+    share = within(
+        "minimum_bonus_share", pick(minimum_bonus_share, spoke.minimum_bonus_share), 0.0, 1.0
+    )
+    collateral, debt = sides(accounts, assets)
+    check_known(overrides, (*_HELD, *LENT, "protocol_fee", "loan_to_value"))
+    held = completed(
+        collateral,
+        COLLATERAL[deployment],
+        overrides,
+        needed=_HELD,
+        optional=("protocol_fee", "loan_to_value"),
+        role="collateral",
+    )
+    owed = completed(
+        debt,
+        CURVES,
+        overrides,
+        needed=RATES,
+        optional=("reserve_factor", "available_liquidity"),
+        role="debt",
+    )
+    dtype = accounts.collateral.dtype
+    number = lambda x: jnp.asarray(x, dtype)
+    row = lambda key, default=0.0: number([r.get(key, default) for r in held])
+    threshold = row("liquidation_threshold")[None]
+    return Venue(
+        accounts=accounts,
+        oracle=oracle or SpotOracle(),
+        collateral=CollateralWeights(liquidation_threshold=threshold, loan_to_value=threshold),
+        close=close_rule(number(target), dtype),
+        incentive=AssetHealthBonus(
+            maximum_bonus=row("liquidation_bonus")[None],
+            minimum_share=number(share),
+            health_for_maximum=number(health),
+            fee_share=row("protocol_fee"),
+        ),
+        recognition=AtZeroCollateral(),
+        interest=kinked_rate(owed, dtype),
+        pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
+        funds=number([reserve, insurance]),
+        name=name,
+        fund_names=("reserve", "insurance"),
+        residual=Residual.CARRIED,
+        categories=("",),
+    )
+
+
+def _terms(
+    overrides: Mapping[str, Mapping[str, float]],
+    *,
+    deployment: str = DEFAULT_DEPLOYMENT,
+    **options: float,
+) -> Terms:
+    del options
+    return Terms(thresholds(COLLATERAL[deployment], overrides), {})
+
+
+PRESET = Preset(
+    build=aave_v4,
+    required=(),
+    terms=_terms,
+    deployments=tuple(SPOKES),
+    optional=("target_health", "health_for_maximum_bonus", "minimum_bonus_share"),
+)

@@ -2,9 +2,10 @@
 
 Healthy iff collateral value x LLTV >= debt; 1 + bonus = min(1.15, 1 / (1 - 0.3 (1 - LLTV))); a call
 may take any amount up to everything; when collateral reaches exactly zero the remaining debt is
-taken from suppliers at once, pro rata.
+taken from suppliers at once, pro rata. Accounts may have authorised pre-liquidation: small calls in
+a band of loan to value below LLTV.
 
-Source: morpho-org/morpho-blue, src/Morpho.sol `liquidate`.
+Source: morpho-org/morpho-blue, src/Morpho.sol `liquidate`; morpho-org/pre-liquidation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,12 @@ import numpy as np
 
 from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.close import FullClose
+from jaxrisk.venue.close import CloseRule, FullClose
 from jaxrisk.venue.collateral import CollateralWeights
-from jaxrisk.venue.incentive import UniformBonus, incentive_factor
+from jaxrisk.venue.early_close import EarlyClose, EarlyThenFullBonus, EarlyThenFullClose
+from jaxrisk.venue.incentive import Incentive, UniformBonus, incentive_factor
 from jaxrisk.venue.interest import KinkedRate
+from jaxrisk.venue.presets.asset_terms import isolated_pair, within
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.venue import Venue, opening_pool
@@ -25,6 +28,15 @@ from jaxrisk.venue.waterfall import Residual
 
 CURSOR = 0.3
 MAXIMUM_FACTOR = 1.15
+
+PRE_LIQUIDATION = (
+    "pre_liquidation_loan_to_value",
+    "pre_liquidation_close_factor_lower",
+    "pre_liquidation_close_factor_upper",
+    "pre_liquidation_credit_lower",
+    "pre_liquidation_credit_upper",
+)
+"""Options of pre-liquidation: all five or none; each contract has its own."""
 
 _LOAN_TERMS = (
     "available_liquidity",
@@ -48,6 +60,7 @@ def morpho_blue(
     oracle: Oracle | None = None,
     reserve: float = 0.0,
     insurance: float = 0.0,
+    **pre_liquidation: float,
 ) -> Venue:
     """Return a Morpho Blue market holding `accounts`.
 
@@ -66,19 +79,14 @@ def morpho_blue(
         oracle: which price the market sees; the market's mid where not given.
         reserve: protocol reserve that pays first, numeraire (none on the protocol itself).
         insurance: insurance that pays next, numeraire (none on the protocol itself).
+        **pre_liquidation: terms of pre-liquidation as named in `PRE_LIQUIDATION`; all accounts
+            have then authorised it, and their liquidation threshold is the lower end of its band.
 
     Raises:
-        ValueError: more than one collateral or debt asset, others than named, or an LLTV outside
-            (0, 1).
+        ValueError: more than one collateral or debt asset, others than named, an LLTV outside
+            (0, 1), or terms of pre-liquidation that the contract would refuse.
     """
-    if len(accounts.collateral_assets) != 1 or len(accounts.debt_assets) != 1:
-        raise ValueError(f"{name}: an isolated market has one collateral and one loan asset")
-    posted, borrowed = assets[accounts.collateral_assets[0]], assets[accounts.debt_assets[0]]
-    if (collateral or posted) != posted or (loan or borrowed) != borrowed:
-        raise ValueError(
-            f"{name}: the book posts {posted} and owes {borrowed}, "
-            f"the market is {collateral}/{loan}"
-        )
+    _, borrowed = isolated_pair(name, accounts, assets, collateral, loan)
     if not 0 < liquidation_loan_to_value < 1:
         raise ValueError(f"{name}: liquidation_loan_to_value must be in (0, 1)")
     dtype = accounts.collateral.dtype
@@ -93,16 +101,15 @@ def morpho_blue(
     optimum = terms.get("optimal_utilisation", 0.9)
     debt = float(np.asarray(accounts.debt, np.float64).sum())
     cash = terms.get("available_liquidity", debt * (1.0 / optimum - 1.0))
-    weight = number([[liquidation_loan_to_value]])
+    threshold = pre_liquidation.get(PRE_LIQUIDATION[0], liquidation_loan_to_value)
+    weight = number([[threshold]])
+    close, incentive = _rules(liquidation_loan_to_value, pre_liquidation, dtype)
     return Venue(
         accounts=accounts,
         oracle=oracle or SpotOracle(),
         collateral=CollateralWeights(liquidation_threshold=weight, loan_to_value=weight),
-        close=FullClose(),
-        incentive=UniformBonus(
-            bonus=incentive_factor(weight[0, 0], cursor=CURSOR, maximum=MAXIMUM_FACTOR) - 1.0,
-            fee_share=number(0.0),
-        ),
+        close=close,
+        incentive=incentive,
         recognition=AtZeroCollateral(),
         interest=KinkedRate(
             base=number([terms.get("base_rate", 0.01)]),
@@ -120,19 +127,55 @@ def morpho_blue(
     )
 
 
+def _rules(
+    threshold: float, pre_liquidation: Mapping[str, float], dtype: np.dtype
+) -> tuple[CloseRule, Incentive]:
+    """Return how much may be closed and at what price, with pre-liquidation where it is given."""
+    number = lambda x: jnp.asarray(x, dtype)
+    factor = incentive_factor(number(threshold), cursor=CURSOR, maximum=MAXIMUM_FACTOR)
+    if not pre_liquidation:
+        return FullClose(), UniformBonus(bonus=factor - 1.0, fee_share=number(0.0))
+    unknown = sorted(set(pre_liquidation) - set(PRE_LIQUIDATION))
+    missing = [key for key in PRE_LIQUIDATION if key not in pre_liquidation]
+    if unknown or missing:
+        raise ValueError(
+            f"pre-liquidation takes {', '.join(PRE_LIQUIDATION)}: "
+            + (f"no such option {unknown[0]}" if unknown else f"{missing[0]} is missing")
+        )
+    lower, factor1, factor2, credit1, credit2 = (pre_liquidation[key] for key in PRE_LIQUIDATION)
+    lower = within(PRE_LIQUIDATION[0], lower, 0.0, threshold, open_low=True, open_high=True)
+    factor1 = within(PRE_LIQUIDATION[1], factor1, 0.0, 1.0)
+    factor2 = within(PRE_LIQUIDATION[2], factor2, factor1, 10.0)
+    # The contract asks for this so that an early call never makes an account weaker.
+    credit2 = within(PRE_LIQUIDATION[4], credit2, 1.0, 1.0 / threshold)
+    credit1 = within(PRE_LIQUIDATION[3], credit1, 1.0, credit2)
+    band = EarlyClose(
+        lower=number(lower),
+        upper=number(threshold),
+        close_factor_lower=number(factor1),
+        close_factor_upper=number(factor2),
+        credit_lower=number(credit1),
+        credit_upper=number(credit2),
+    )
+    return EarlyThenFullClose(band=band), EarlyThenFullBonus(band=band, bonus=factor - 1.0)
+
+
 def _terms(
     overrides: Mapping[str, Mapping[str, float]],
     *,
     collateral: str,
     loan: str,
     liquidation_loan_to_value: float,
+    **pre_liquidation: float,
 ) -> Terms:
     del overrides, loan
-    return Terms({collateral: liquidation_loan_to_value}, {})
+    threshold = pre_liquidation.get(PRE_LIQUIDATION[0], liquidation_loan_to_value)
+    return Terms({collateral: threshold}, {})
 
 
 PRESET = Preset(
     build=morpho_blue,
     required=("collateral", "loan", "liquidation_loan_to_value"),
     terms=_terms,
+    optional=PRE_LIQUIDATION,
 )
