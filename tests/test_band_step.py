@@ -237,7 +237,7 @@ def test_the_comparison_is_not_of_nothing():
     for seed in range(4):
         system = lone_system(seed, 0.04, 2.0, 1e9, 50.0, 0.5)
         moves = np.zeros((1, systems.STEPS, 3))
-        moves[0, :, 1] = (-0.15, 0.06, -0.03)
+        moves[0, :, 1] = (-0.1, 0.05, -0.12)
         system = dataclasses.replace(system, paths=GivenMoves(log_return=jnp.asarray(moves)))
         happened += systems.played_verb_by_verb(system)[-1][1].venues[0].flows
     for entry in (Flow.LIQUIDATED, Flow.CONVERTED, Flow.RECONVERTED, Flow.RELEASED, Flow.FEE):
