@@ -56,11 +56,10 @@ class Books:
         self.book("bad_debt", units * price)
 
     @property
-    def pool(self) -> list[float]:
-        """Balance sheet, rows as in `jaxrisk.venue.venue.Pool`."""
-        owed = float(self.debt.sum())
-        rows = [self.cash, owed, self.unsettled, self.deficit, self.supplied, self.treasury]
-        return [*rows, self.in_sale]
+    def pool(self) -> dict[str, float]:
+        """Balance sheet by row of `jaxrisk.venue.venue.Pool`; the rows left out are zero."""
+        names = ("cash", "unsettled", "deficit", "supplied", "treasury", "in_sale")
+        return {"debt": float(self.debt.sum()), **{name: getattr(self, name) for name in names}}
 
 
 @dataclasses.dataclass

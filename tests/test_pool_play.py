@@ -220,10 +220,10 @@ def test_a_round_with_penalties_and_rates_is_that_of_the_reference(
     assert_close(after[1], owed, rtol=1e-7, atol=1e-7 * debt.max())
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_derivatives_are_finite_and_the_type_is_kept(dtype):
+@pytest.mark.parametrize(("v", "dtype"), [(0, np.float64), (1, np.float32)])
+def test_derivatives_are_finite_and_the_type_is_kept(v, dtype):
     system = pool_systems.random_system(3, fall=0.25, depeg=0.04, dtype=dtype)
-    system = dataclasses.replace(system, venues=system.venues[:2])
+    system = dataclasses.replace(system, venues=(system.venues[v],))
     plan = Plan(steps=systems.STEPS, rounds=1, health_groups=1, differentiable=True)
     layout, rules = layouts(system, plan), systems.rules_of(system, rounds=1, differentiable=True)
 
@@ -240,7 +240,7 @@ def test_derivatives_are_finite_and_the_type_is_kept(dtype):
     assert all(np.isfinite(s).all() for s in floating)
     assert any((s != 0).any() for s in floating)
     assert end.venues[0].flows[Flow.DEPOSITOR_GAIN] != 0
-    assert end.venues[1].flows[Flow.REDEEMED] > 0
+    assert end.venues[0].flows[Flow.REDEEMED] > 0
 
 
 def test_deeper_pools_leave_less_to_other_borrowers():

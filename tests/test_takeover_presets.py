@@ -17,6 +17,7 @@ from jaxrisk.venue.presets import PRESETS
 from jaxrisk.venue.presets.compound_v3 import compound_v3
 from jaxrisk.venue.presets.sky import sky
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
+from jaxrisk.venue.venue import Pool
 from jaxrisk.venue.waterfall import Residual
 from tests.conftest import ROOT
 from tests.helpers import assert_close
@@ -63,7 +64,8 @@ def test_a_market_takes_what_is_replaced():
     assert isinstance(venue.interest, SpreadInterest)
     assert_close(venue.execution.discount_share, 0.8, rtol=0, atol=0)
     assert_close(venue.interest.rates.borrow.base, [0.02], rtol=0, atol=0)
-    assert_close(venue.pool[:, 0], [5, 5000, 0, 0, 5005, 0, 0], rtol=0, atol=0)
+    opening = {Pool.CASH: 5.0, Pool.DEBT: 5000.0, Pool.SUPPLIED: 5005.0}
+    assert_close(venue.pool[:, 0], [opening.get(row, 0.0) for row in Pool], rtol=0, atol=0)
     assert_close(venue.funds, [7.0, 0.0], rtol=0, atol=0)
 
 

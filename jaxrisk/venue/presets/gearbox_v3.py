@@ -63,7 +63,8 @@ def gearbox_v3(
             `slope1`, `slope2`, `optimal_utilisation`, `reserve_factor`, `available_liquidity` of
             the debt.
         oracle: which price the pool sees; the market's mid where not given.
-        reserve: value of the treasury's shares of the pool, which pay first, numeraire.
+        reserve: value of the shares of the pool that the treasury opens with, numeraire; they pay
+            after those it earns in a scenario, its share of interest.
         insurance: insurance that pays next, numeraire.
 
     Raises:
@@ -112,7 +113,8 @@ def gearbox_v3(
         pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
         funds=number([reserve, insurance]),
         name=name,
-        fund_names=("treasury", "insurance"),
+        fund_names=("reserve", "insurance"),
+        treasury_pays=True,
         residual=Residual.SOCIALISED,
         categories=("",),
     )
