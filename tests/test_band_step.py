@@ -175,7 +175,7 @@ def reference_world(system, depth, cost):
     return reference.World(
         pool=pool_of(rules.grid, state.bands),
         shares=[
-            dict.fromkeys(range(start, start + rules.bands), held / rules.bands)
+            dict.fromkeys(range(start, start + rules.bands), float(held) / rules.bands)
             for held, start in zip(deposits, first, strict=True)
         ],
         deposits=deposits,
