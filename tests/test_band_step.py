@@ -315,3 +315,19 @@ def test_open_shortfall_counts_the_coin_in_the_bands():
     assert expected > 0
     assert_close(ended.shortfall[0, 0], expected, rtol=1e-9, atol=0.0)
     assert_close(imbalance(state.pool), np.zeros(1), rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_larger_discount_of_health_never_closes_less(seed):
+    # Of one round: what is closed in it changes what the later ones find.
+    def cleared(factor):
+        system = lone_system(seed, 0.08, 0.0, 1e10, None, 0.0)
+        venue = system.venues[0]
+        stricter = dataclasses.replace(venue, incentive=venue.incentive.scaled(jnp.asarray(factor)))
+        states = systems.played_verb_by_verb(dataclasses.replace(system, venues=(stricter,)))
+        first = next(state for verb, state in states if verb == "round 1")
+        return (first.venues[0].collateral[0] == 0).sum()
+
+    closed = [cleared(factor) for factor in (0.2, 0.6, 1.0, 2.0)]
+    assert closed == sorted(closed)
+    assert closed[-1] > 0
