@@ -321,7 +321,7 @@ def test_open_shortfall_counts_the_coin_in_the_bands():
 def test_a_larger_discount_of_health_never_closes_less(seed):
     # Of one round: what is closed in it changes what the later ones find.
     def cleared(factor):
-        system = lone_system(seed, 0.08, 0.0, 1e10, None, 0.0)
+        system = lone_system(seed, 0.3, 0.0, 1e10, None, 0.0)
         venue = system.venues[0]
         stricter = dataclasses.replace(venue, incentive=venue.incentive.scaled(jnp.asarray(factor)))
         states = systems.played_verb_by_verb(dataclasses.replace(system, venues=(stricter,)))
