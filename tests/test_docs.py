@@ -17,7 +17,7 @@ from jaxrisk.venue.presets import PRESETS
 from tests.test_architecture import AMERICAN_PROSE
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CONFIGS = sorted(ROOT.glob("configs/*.toml"))
 COMMANDS = (
     "pip install . && jaxrisk run configs/quickstart.toml",
