@@ -26,7 +26,7 @@ def band_venue(seed: int, *, admin_share: float = 0.0, fee: float = 0.006, dtype
     rng = np.random.default_rng(seed)
     held = 10 ** rng.uniform(4.0, 6.5, LOANS)
     # At most 52 bands below the first: the grid keeps one shape.
-    debt = held * 0.88 / np.exp(rng.uniform(0.001, 0.5, LOANS))
+    debt = held * 0.88 / np.exp(rng.uniform(0.012, 0.5, LOANS))
     accounts = Accounts(
         collateral=jnp.asarray(held[None] / 3600.0, dtype),
         debt=jnp.asarray(debt[None], dtype),

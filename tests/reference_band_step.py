@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.reference_bands import Pool
 
-SMALLEST_RATION, SMALLEST_MOVE = 1e-6, 1e-4
+SMALLEST_RATION, SMALLEST_MOVE, SMALLEST_TRADE = 1e-6, 1e-4, 1e-6
 WINDOW, LARGEST_MOVE = 120.0 / (365.0 * 86400.0), 1.25
 
 
@@ -154,18 +154,18 @@ def _wanted(pool: Pool, oracle: float, fee: float, mid: float) -> tuple[float, b
         after = dataclasses.replace(
             pool, borrowed=dict(pool.borrowed), collateral=dict(pool.collateral)
         )
-        after.exchange(oracle, fee, 0.0, amount, buys)
+        # The fee does not move what the next unit costs, though it stays in the band.
+        after.exchange(oracle, fee, 1.0, amount, buys)
         price = after.price(oracle)
         return price >= target if buys else price <= target
 
     high, _ = copy.deepcopy(pool).exchange(oracle, fee, 0.0, 1e8, buys)
-    if not beyond(high):
-        return high, buys
-    low = 0.0
+    low = 0.0 if beyond(high) else high
     for _ in range(60):
         middle = (low + high) / 2.0
         low, high = (low, middle) if beyond(middle) else (middle, high)
-    return high, buys
+    value = sum(pool.borrowed.values()) + sum(pool.collateral.values()) * mid
+    return (high if high * (1.0 if buys else mid) > SMALLEST_TRADE * value else 0.0), buys
 
 
 def _capacity(world: World, mid: float, margin: float) -> float:
@@ -214,6 +214,8 @@ def _trade(
     world: World, view: tuple[float, float, float], amount: float, buys: bool, made: float
 ) -> float:
     """Trade and return the collateral that is sold into the market."""
+    if amount <= 0:
+        return 0.0
     mid, (oracle, fee, dynamic) = world.mid, view
     without = copy.deepcopy(world.pool)
     spent, received = world.pool.exchange(oracle, fee, world.admin_share, amount, buys)

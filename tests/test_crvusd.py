@@ -1,23 +1,29 @@
 """The preset of markets in price bands: shipped terms, what it refuses, and thresholds."""
 
 import math
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrisk.errors import ConfigError
+from jaxrisk.run.build import build
+from jaxrisk.run.load import load_config
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.accrual import CurveInterest
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.band_loan import effective_collateral
 from jaxrisk.venue.exponential_rate import HyperbolicRate, LogLinearRate, PegRate
 from jaxrisk.venue.health import liquidation_price
+from jaxrisk.venue.presets import PRESETS
 from jaxrisk.venue.presets.crvusd import PRESET, crvusd
 from jaxrisk.venue.presets.crvusd_markets import DEPLOYMENTS
 from jaxrisk.venue.venue import Pool
 from tests.helpers import assert_close
 
 ASSETS = ("wstETH", "crvUSD")
+EXAMPLE = Path(__file__).resolve().parent.parent / "configs" / "crvusd_oscillation.toml"
 
 
 def book(held=(10.0, 5.0), owed=(2e4, 5e3)):
@@ -230,3 +236,21 @@ def test_bands_take_one_pair():
     )
     with pytest.raises(ValueError, match="one collateral and one borrowed coin"):
         crvusd(two, ASSETS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("venues.bands.options.bands=3", "venues.bands: bands = 3: expected a whole number"),
+        ("venues.bands.insurance_usd=3e5", "venues.bands: .* would never pay"),
+        (
+            "venues.bands.assets.wstETH.options.liquidation_discount=0.2",
+            r"venues.bands: wstETH: liquidation_discount = 0.2: .* swapped\?",
+        ),
+        ("venues.bands.options.band=3", r"venues.bands.options.band: .* did you mean bands\?"),
+    ],
+)
+def test_a_configuration_names_the_venue(change, message):
+    config = load_config(EXAMPLE, [change], known_presets=PRESETS)
+    with pytest.raises(ConfigError, match=message):
+        build(config)

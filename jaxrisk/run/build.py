@@ -196,7 +196,11 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
 
 
 def _terms(name: str, section: VenueSection) -> Terms:
-    return PRESETS[section.preset].terms(_overrides(section), **_options(name, section))
+    options = _options(name, section)
+    try:
+        return PRESETS[section.preset].terms(_overrides(section), **options)
+    except ValueError as error:
+        raise ConfigError(f"venues.{name}: {error}") from error
 
 
 def _positions(

@@ -27,6 +27,9 @@ from jaxrisk.venue.venue import Venue, changed_pool
 Book = tuple[Tranche, ...]
 Scalar = Float[Array, ""]
 
+# Less than this share of what the bands hold is not worth a trade.
+_SMALLEST_TRADE = 1e-6
+
 
 @pytree
 class Loans:
@@ -307,8 +310,15 @@ def _conversion(
 def _trade_size(
     rules: BandConversion, grid: BandGrid, state: BandState, seen: SeenPrice, coins: _Coins
 ) -> tuple[Scalar, Bool[Array, ""]]:
-    price = coins.collateral / coins.borrowed
-    return rules.wanted_trade(grid, state.bands, seen, price, coins.minimum_return)
+    """Return what outsiders would pay in, none where that is rounding, and whether they buy.
+
+    However small, a trade sets the clock of the oracle.
+    """
+    bands, price = state.bands, coins.collateral / coins.borrowed
+    amount, buys = rules.wanted_trade(grid, bands, seen, price, coins.minimum_return)
+    value = jnp.where(buys, amount, amount * price)
+    held = jnp.sum(bands.borrowed) + jnp.sum(bands.collateral) * price
+    return jnp.where(value > _SMALLEST_TRADE * held, amount, jnp.zeros_like(amount)), buys
 
 
 def _profit(trade: Trade, buys: Bool[Array, ""], coins: _Coins) -> Scalar:

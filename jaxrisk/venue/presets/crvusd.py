@@ -158,7 +158,7 @@ def crvusd(
         ),
         name=name,
         fund_names=("reserve",),
-        residual=Residual.CARRIED,
+        residual=Residual.STANDING,
         categories=("",),
     )
 

@@ -3,7 +3,7 @@
 Fractions, rates per year, the ceiling in units. Sources by row:
 
 - `mint_ethereum` wstETH: amplification and discounts, the example in the readme of the simulator
-  0xreviews/crvusdsim; the fee is that of the WBTC market, made by the same vote-able call.
+  0xreviews/crvusdsim; it states no fee, so this is the WBTC market's.
 - `mint_ethereum` WBTC: the call of `add_market` in Curve's documentation of the crvUSD factory.
 - `llamalend_v2` wstETH (against USDC, Optimism) and sDOLA (against crvUSD): curve-stablecoin
   v2.0.0, deployments/llamalend.
