@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.accrual import (
     AdaptiveInterest,
     CurveInterest,
@@ -19,6 +20,7 @@ from jaxrisk.venue.adaptive_rate import AdaptiveRate
 from jaxrisk.venue.drifting_rate import DriftingRate
 from jaxrisk.venue.exponential_rate import LogLinearRate
 from jaxrisk.venue.interest import Balance, KinkedRate
+from jaxrisk.venue.presets import morpho_blue
 from jaxrisk.venue.slope_rate import SlopeRate, TwoSlopeRates
 from jaxrisk.venue.stability_fee import StabilityFee
 from tests.helpers import assert_close
@@ -185,3 +187,28 @@ def test_the_adaptive_rate_in_log_space_is_the_recorded_rule():
         state = accrued.state
         assert_close(accrued.log_growth, rate * 0.05, rtol=1e-12, atol=0.0)
         assert_close(np.exp(state.total), target, rtol=1e-12, atol=0.0)
+
+
+def test_a_market_may_take_the_adaptive_rate():
+    venue = isolated_market(rate="adaptive")
+    assert isinstance(venue.interest, AdaptiveInterest)
+    first = venue.interest.advance(
+        venue.interest.opening(), balance_of((9e5,), (1e5,)), jnp.asarray(HOUR)
+    )
+    # 90 % utilisation is its target: 4 % a year.
+    assert_close(first.log_growth, [0.04 * HOUR], rtol=1e-9, atol=0.0)
+    with pytest.raises(ValueError, match="expected fixed_curve or adaptive"):
+        isolated_market(rate="adaptiv")
+    with pytest.raises(ValueError, match="slope1 cannot be overridden"):
+        isolated_market(rate="adaptive", overrides={"USDC": {"slope1": 0.1}})
+
+
+def isolated_market(**options):
+    accounts = Accounts(
+        collateral=array(1.0)[None],
+        debt=array(2000.0)[None],
+        category=jnp.zeros(1, jnp.int32),
+        collateral_assets=(0,),
+        debt_assets=(1,),
+    )
+    return morpho_blue(accounts, ("WETH", "USDC"), liquidation_loan_to_value=0.86, **options)

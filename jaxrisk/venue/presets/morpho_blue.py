@@ -15,12 +15,14 @@ import numpy as np
 
 from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.accrual import AdaptiveInterest
 from jaxrisk.venue.close import CloseRule, FullClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.early_close import EarlyClose, EarlyThenFullBonus, EarlyThenFullClose
 from jaxrisk.venue.incentive import Incentive, UniformBonus, incentive_factor
-from jaxrisk.venue.interest import KinkedRate
+from jaxrisk.venue.interest import Interest, KinkedRate
 from jaxrisk.venue.presets.asset_terms import isolated_pair, within
+from jaxrisk.venue.presets.morpho_adaptive_curve import adaptive_curve
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.venue import Venue, opening_pool
@@ -38,14 +40,8 @@ PRE_LIQUIDATION = (
 )
 """Options of pre-liquidation: all five or none; each contract has its own."""
 
-_LOAN_TERMS = (
-    "available_liquidity",
-    "base_rate",
-    "slope1",
-    "slope2",
-    "optimal_utilisation",
-    "reserve_factor",
-)
+_RATE_TERMS = ("base_rate", "slope1", "slope2", "optimal_utilisation")
+_LOAN_TERMS = ("available_liquidity", *_RATE_TERMS, "reserve_factor")
 
 
 def morpho_blue(
@@ -55,6 +51,7 @@ def morpho_blue(
     liquidation_loan_to_value: float,
     collateral: str | None = None,
     loan: str | None = None,
+    rate: str = "fixed_curve",
     name: str = "morpho_blue",
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     oracle: Oracle | None = None,
@@ -64,8 +61,8 @@ def morpho_blue(
 ) -> Venue:
     """Return a Morpho Blue market holding `accounts`.
 
-    The borrow rate is a curve the market's deployer chooses; here it is 4 % per year up to 90 %
-    utilisation and rises to 16 % at 100 % (the adaptive curve at its initial target), held fixed.
+    The borrow rate is a rule the market's deployer chooses: the adaptive curve, or its first shape
+    (4 % per year at 90 % utilisation, 16 % at 100 %) held fixed.
 
     Args:
         accounts: the book: exactly one collateral and one debt asset.
@@ -73,6 +70,7 @@ def morpho_blue(
         liquidation_loan_to_value: LLTV, in (0, 1).
         collateral: name of the collateral, to check the book against; not needed.
         loan: name of the loan asset, likewise.
+        rate: `fixed_curve`, or `adaptive`: then only `reserve_factor` may be overridden of a rate.
         name: of the venue.
         overrides: for the loan asset: `available_liquidity` (units), `base_rate`, `slope1`,
             `slope2`, `optimal_utilisation`, `reserve_factor`.
@@ -84,7 +82,7 @@ def morpho_blue(
 
     Raises:
         ValueError: more than one collateral or debt asset, others than named, an LLTV outside
-            (0, 1), or terms of pre-liquidation that the contract would refuse.
+            (0, 1), an unknown rate, or terms of pre-liquidation that the contract would refuse.
     """
     _, borrowed = isolated_pair(name, accounts, assets, collateral, loan)
     if not 0 < liquidation_loan_to_value < 1:
@@ -111,19 +109,36 @@ def morpho_blue(
         close=close,
         incentive=incentive,
         recognition=AtZeroCollateral(),
-        interest=KinkedRate(
-            base=number([terms.get("base_rate", 0.01)]),
-            slope1=number([terms.get("slope1", 0.03)]),
-            slope2=number([terms.get("slope2", 0.12)]),
-            optimal_utilisation=number([optimum]),
-            reserve_factor=number([terms.get("reserve_factor", 0.0)]),
-        ),
+        interest=_interest(rate, terms, dtype),
         pool=opening_pool(accounts, number([cash])),
         funds=number([reserve, insurance]),
         name=name,
         fund_names=("reserve", "insurance"),
         residual=Residual.SOCIALISED,
         categories=("",),
+    )
+
+
+def _interest(rate: str, terms: Mapping[str, float], dtype: np.dtype) -> Interest:
+    """Return the adaptive curve at its first target rate, or a curve that stays."""
+    number = lambda x: jnp.asarray([x], dtype)
+    reserve_factor = number(terms.get("reserve_factor", 0.0))
+    if rate == "adaptive":
+        given = [key for key in _RATE_TERMS if key in terms]
+        if given:
+            raise ValueError(f"{given[0]} cannot be overridden where rate = adaptive")
+        curve = adaptive_curve(dtype)
+        return AdaptiveInterest(
+            curve=curve, reserve_factor=reserve_factor, rate_at_target=curve.initial_rate[None]
+        )
+    if rate != "fixed_curve":
+        raise ValueError(f"rate {rate!r}: expected fixed_curve or adaptive")
+    return KinkedRate(
+        base=number(terms.get("base_rate", 0.01)),
+        slope1=number(terms.get("slope1", 0.03)),
+        slope2=number(terms.get("slope2", 0.12)),
+        optimal_utilisation=number(terms.get("optimal_utilisation", 0.9)),
+        reserve_factor=reserve_factor,
     )
 
 
@@ -166,9 +181,10 @@ def _terms(
     collateral: str,
     loan: str,
     liquidation_loan_to_value: float,
+    rate: str = "fixed_curve",
     **pre_liquidation: float,
 ) -> Terms:
-    del overrides, loan
+    del overrides, loan, rate
     threshold = pre_liquidation.get(PRE_LIQUIDATION[0], liquidation_loan_to_value)
     return Terms({collateral: threshold}, {})
 
@@ -177,5 +193,5 @@ PRESET = Preset(
     build=morpho_blue,
     required=("collateral", "loan", "liquidation_loan_to_value"),
     terms=_terms,
-    optional=PRE_LIQUIDATION,
+    optional=("rate", *PRE_LIQUIDATION),
 )
