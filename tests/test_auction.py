@@ -268,6 +268,7 @@ def test_whole_units_of_collateral_and_debt():
     assert (start.repaid[0], start.seized[0]) == (45_200.0, 4.0)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     rng = np.random.default_rng(1)
     held, owed = rng.uniform(1e3, 1e5, 64), rng.uniform(1e4, 1e5, 64)

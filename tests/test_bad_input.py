@@ -200,6 +200,7 @@ def test_bad_options_are_usage_errors(call, project, tmp_path, options, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_repaired_correlation_runs_and_says_so(call, tmp_path):
     repaired = NOT_PSD.replace("[market]", "[market]\nrepair_correlation = true")
     config = write_project(tmp_path, config=repaired)

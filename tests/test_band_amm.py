@@ -228,6 +228,7 @@ def test_single_precision_agrees_with_double():
     assert_close(results[0], results[1], rtol=2e-4, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [0.0, 50.0, 9e3, 1e6])
 def test_derivatives_are_finite_and_match_differences(amount):
     g, bands, _ = opened()
@@ -247,6 +248,7 @@ def test_derivatives_are_finite_and_match_differences(amount):
         assert_close(slopes[1], bump, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_systems_may_be_mapped():
     g, bands, _ = opened()
     amounts = jnp.array([10.0, 1e4, 1e9])

@@ -60,6 +60,7 @@ def after_fall(rules, state, price):
     return dataclasses.replace(state, bands=done.bands)
 
 
+@pytest.mark.slow
 @given(SEEDS)
 def test_the_opening_is_that_of_deposits_one_by_one(seed):
     venue, rules, state = market(seed)
@@ -195,6 +196,7 @@ def test_nothing_is_traded_for_less_than_the_smallest_move():
         assert (float(amount) > 0) == trades
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("price", [3300.0, 3600.0, 1000.0])
 def test_derivatives_are_finite(price):
     _, rules, state = market(2)

@@ -55,6 +55,7 @@ def rounds_of(states):
     return [(old, new) for (_, old), (verb, new) in pairs if verb.startswith("round")]
 
 
+@pytest.mark.slow
 @on_random_systems
 def test_every_verb_conserves_and_nobody_is_cheated(**drawn):
     system, states = played(**drawn)
@@ -74,6 +75,7 @@ def check_bands_are_booked(states):
         assert_close(venue.pool[Pool.CONVERTED, 0], in_bands, rtol=1e-9, atol=size)
 
 
+@pytest.mark.slow
 def test_a_trade_booked_on_one_side_only_is_caught(monkeypatch):
     def forgetful(**rows):
         return changed_pool(**{row: rows[row] for row in rows if row != "converted"})
@@ -254,6 +256,7 @@ def simulated(system, plan=PLAN, count=4):
     return jax.device_get(run(system, books, rules, root_key(1), np.zeros(count, np.uint32)))
 
 
+@pytest.mark.slow
 def test_accounts_of_a_trace_add_up_to_their_venue():
     system = band_venues.random_system(4, fall=0.12, depth=1e9)
     ended = simulated(system)
@@ -269,6 +272,7 @@ def test_accounts_of_a_trace_add_up_to_their_venue():
         assert_close(getattr(accounts, entry).sum(axis=1), flow[:, BANDS], rtol=1e-9, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_single_precision_tells_the_same():
     wide, narrow = (
         simulated(band_venues.random_system(4, fall=0.05, depth=1e9, dtype=dtype))
@@ -281,6 +285,7 @@ def test_single_precision_tells_the_same():
     assert narrow.conservation_error.max() < 1e-6
 
 
+@pytest.mark.slow
 def test_derivatives_of_a_simulation_are_finite():
     system = band_venues.random_system(4, fall=0.08, depth=1e9)
     plan = dataclasses.replace(PLAN, differentiable=True)

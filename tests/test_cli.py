@@ -146,6 +146,7 @@ def test_options_beat_the_file_and_the_same_numbers_come_back(call, project, ref
     assert_identical(table(tmp_path / "set"), seeded)
 
 
+@pytest.mark.slow
 def test_float32_agrees_with_float64(project, reference):
     ended = elsewhere(project, "run", "small.toml", "--out", "single", "--precision", "float32")
     assert ended.code == 0, ended.err

@@ -180,6 +180,7 @@ def test_pools_stand_side_by_side():
         assert_close(done.received[i], one.received[0], rtol=1e-14, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", [1.0, 1.03, 1.1, 1.2])
 @pytest.mark.parametrize("exact_output", [True, False])
 @pytest.mark.parametrize("amount", [0.0, 5.0, 1e6])

@@ -55,6 +55,7 @@ def test_a_file_that_is_not_there_fails(vectors, tmp_path, capsys):
     assert main([str(tmp_path / "empty")]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -42,6 +42,7 @@ def every_preset(
     return dataclasses.replace(system, venues=venues)
 
 
+@pytest.mark.slow
 @on_every_kind
 @settings(max_examples=15)
 @on_random_systems
@@ -98,6 +99,7 @@ def test_every_preset_does_something_in_a_crash():
     assert flows["gearbox_v3"][Flow.REFUND] + flows["gearbox_v3"][Flow.FEE] > 0
 
 
+@pytest.mark.slow
 def test_single_precision_is_close():
     exact = every_preset("pro_rata", True, 11, 0.2, 8.0, 3.0)
     rough = every_preset("pro_rata", True, 11, 0.2, 8.0, 3.0, dtype=np.float32)
@@ -108,6 +110,7 @@ def test_single_precision_is_close():
         assert_close(coarse.flows.astype(float), fine.flows, rtol=0.02, atol=0.02 * size)
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_exact_and_smooth():
     system = every_preset("pro_rata", True, 5, 0.25, 8.0, 3.0)
     layout = layouts(system, Plan(steps=1, health_groups=1))
@@ -145,6 +148,7 @@ def test_larger_funds_never_raise_what_suppliers_bear(
         assert new.flows[Flow.RESIDUAL] <= old.flows[Flow.RESIDUAL] + 1e-9 * bad_debt
 
 
+@pytest.mark.slow
 def test_scenarios_side_by_side_are_scenarios():
     """A small book in one round is played in lanes; the same ids in other lanes end alike."""
     system = dataclasses.replace(

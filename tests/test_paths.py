@@ -264,6 +264,7 @@ def test_shock_noise_is_scaled_diffusion():
     assert_mean((sample - sample.mean(axis=0)) ** 2, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_paths_do_not_change_with_the_batch(name, dtype):
@@ -278,6 +279,7 @@ def test_paths_do_not_change_with_the_batch(name, dtype):
     assert_close(few.log_reference_return, alone.log_reference_return, rtol=rounding, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_paths_agree_between_precisions(name):
     single, double = (
@@ -304,6 +306,7 @@ def test_derivative_of_a_move_in_volatility_is_exact():
     assert_close(slope, np.diag(expected), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_derivative_of_the_second_moment_in_volatility():
     # E S² = exp((2 drift + volatility²) T) times a factor of the jumps alone, so the derivative
     # in a common multiplier of the volatilities is 2 volatility² T E S² at multiplier 1.
@@ -328,6 +331,7 @@ def test_derivative_of_the_second_moment_in_volatility():
     assert_mean(np.asarray(slopes), 2 * VOLATILITY**2 * years * second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_derivatives_in_every_parameter_are_finite(name):
     # At no jump √N has infinite slope, at zero half-life of a free asset the rate is infinite.

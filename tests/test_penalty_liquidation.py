@@ -138,6 +138,7 @@ def test_the_peers_penalty_eats_what_the_pools_leaves():
     assert_close(actual, [0.525, 0.535, 0.0], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     rng = np.random.default_rng(5)
     debt = rng.uniform(2e3, 1e5, 32)
@@ -150,6 +151,7 @@ def test_single_precision_agrees():
         assert_close(getattr(single, part), getattr(double, part), rtol=1e-5, atol=0.2)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_at_the_kinks():
     def total(collateral, debt, price, pool, r):
         branch = Branch(collateral=collateral, debt=debt, is_open=jnp.ones(4, bool))

@@ -45,6 +45,7 @@ def played(policy, seed, fall, depeg, log_depth, deposits, thickness, sale_share
     return system, systems.played_verb_by_verb(system)
 
 
+@pytest.mark.slow
 @on_every_policy
 @on_random_systems
 def test_every_verb_keeps_every_balance_sheet(policy, **numbers):
@@ -220,6 +221,7 @@ def test_a_round_with_penalties_and_rates_is_that_of_the_reference(
     assert_close(after[1], owed, rtol=1e-7, atol=1e-7 * debt.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("v", "dtype"), [(0, np.float64), (1, np.float32)])
 def test_derivatives_are_finite_and_the_type_is_kept(v, dtype):
     system = pool_systems.random_system(3, fall=0.25, depeg=0.04, dtype=dtype)
@@ -325,6 +327,7 @@ def test_a_queue_is_served_as_by_the_exact_rule(ratio, rate, share, shut):
     assert (ours.fee == 0).all()
 
 
+@pytest.mark.slow
 def test_what_accounts_leave_and_lose_adds_up_to_the_flows():
     system = pool_systems.random_system(8, fall=0.35, depeg=0.03)
     plan = Plan(steps=systems.STEPS, rounds=systems.ROUNDS)

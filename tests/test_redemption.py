@@ -226,6 +226,7 @@ def test_urgent_redemption_needs_a_shutdown_and_what_the_redeemer_insists_on():
     assert float(refused.seized.sum()) == 0.0
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     rng = np.random.default_rng(7)
     debt = rng.uniform(2e3, 1e5, 16)
@@ -238,6 +239,7 @@ def test_single_precision_agrees():
     assert (single.listed == double.listed).all()
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_at_the_kinks():
     def total(collateral, debt, amount, price, fee_rate):
         q = queue([0.0] * 3, [0.0] * 3, [0.01, 0.02, 0.03])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,6 +108,7 @@ def test_a_recorded_premium_debt():
     assert_close(now.shares, [214867.439092], rtol=1e-14, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_and_derivatives():
     held = np.array([[0.0, 10.0, 50.0, 50.0], [0.0, 20.0, 50.0, 0.0]])
     debt = np.array([0.0, 10.0, 50.0, 70.0])

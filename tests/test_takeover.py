@@ -73,6 +73,7 @@ def claims(state: State, v: int) -> float:
     return float(np.sum(kept.claims if v == STOCK else kept.claim))
 
 
+@pytest.mark.slow
 @on_both_kinds
 @given(**VALUES)
 def test_every_verb_keeps_every_balance_sheet(policy, has_cost, **values):
@@ -87,6 +88,7 @@ def test_every_verb_keeps_every_balance_sheet(policy, has_cost, **values):
             assert verb == "opening" or size > 0
 
 
+@pytest.mark.slow
 @on_both_kinds
 @pytest.mark.parametrize("debt_auctions", ["carried", "dilution"])
 @given(**VALUES)
@@ -414,6 +416,7 @@ def test_nothing_is_for_sale_once_reserves_are_full():
     assert venue.flows[Flow.KEEPER_PAID] == 0
 
 
+@pytest.mark.slow
 def test_single_precision_follows_double():
     ends = []
     for dtype in (np.float32, np.float64):
@@ -426,6 +429,7 @@ def test_single_precision_follows_double():
         assert_close(new.flows, old.flows, rtol=1e-3, atol=1e-4 * size)
 
 
+@pytest.mark.slow
 def test_accounts_add_up_to_what_their_venues_took():
     system = takeover_systems.random_system(6, fall=0.2, depth=1e8, ceiling=1e7)
     plan = Plan(steps=systems.STEPS, rounds=2)

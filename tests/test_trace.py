@@ -50,6 +50,7 @@ def test_accounts_add_up_to_their_venue(played, entry, flow, venue):
     assert_close(accounts, whole, rtol=1e-9, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_borrowers_get_back_of_accounts_sold_whole_is_not_their_loss():
     rng = np.random.default_rng(3)
     venue = call_venues.random_venue("gearbox_v3", rng, accounts=8, funds=0.0)

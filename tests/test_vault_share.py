@@ -57,6 +57,7 @@ def moved(vault, written, assets, *, units=0.0, shares=0.0, available=np.inf):
     )
 
 
+@pytest.mark.slow
 @given(
     loss=KINDS,
     fee=st.floats(0.0, 0.5),

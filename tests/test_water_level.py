@@ -283,6 +283,7 @@ def test_derivatives_are_finite_at_the_kinks(dtype, amount, debt):
         assert np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_the_derivative_is_that_of_a_difference():
     held = book([88.0, 84.0], [0.88, 0.84])
     repaid = lambda price: called(rule(), held, 30.0, price=price).account_repaid[0]
