@@ -1,0 +1,69 @@
+"""Every preset in one system, in one jitted step."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxrisk.market.paths import GivenMoves
+from jaxrisk.system.simulate import Plan, cut_books, layouts, outcome
+from jaxrisk.system.step import step
+from jaxrisk.system.system import Flow, StepRules, System, opening_state
+from jaxrisk.venue.presets import PRESETS
+from jaxrisk.venue.venue import Venue
+from tests import band_venues, call_venues, pool_systems, systems, takeover_systems
+
+FUNDS = 1e4
+
+
+def on_the_common_market(venue: Venue) -> Venue:
+    """Return a venue of the small market of `systems`, its dollars those of the larger market."""
+    place = {0: pool_systems.WETH, 1: pool_systems.WSTETH, 2: pool_systems.USDC}
+    accounts = venue.accounts
+    moved = dataclasses.replace(
+        accounts,
+        collateral_assets=tuple(place[a] for a in accounts.collateral_assets),
+        debt_assets=tuple(place[a] for a in accounts.debt_assets),
+    )
+    return dataclasses.replace(venue, accounts=moved)
+
+
+def every_preset() -> System:
+    """Return one venue of every preset, in the market of the stablecoin issuers."""
+    system = pool_systems.random_system(1, fall=0.25)
+    taken_over = takeover_systems.random_system(1, funds=FUNDS).venues[1:]
+    bands = dataclasses.replace(band_venues.band_venue(1, dtype=np.float64), name="crvusd")
+    others = [*call_venues.every_venue(1, funds=FUNDS), *taken_over, bands]
+    return dataclasses.replace(
+        system, venues=(*system.venues[:2], *map(on_the_common_market, others))
+    )
+
+
+@pytest.mark.slow
+def test_every_preset_plays_in_one_jitted_step():
+    system = every_preset()
+    names = {"stock": "compound_v3", "vaults": "sky"}
+    kinds = {names.get(venue.name, venue.name) for venue in system.venues}
+    issuers = {"liquity_v1", "liquity_v2"}
+    assert set(PRESETS) <= kinds | issuers
+    plan = Plan(steps=systems.STEPS, health_groups=1)
+    books = cut_books(system, layouts(system, plan))
+    rules = StepRules(step_years=jnp.asarray(systems.STEP_YEARS), rounds=2)
+    assert isinstance(system.paths, GivenMoves)
+
+    @jax.jit
+    def play(system, books, rules, moves):
+        opening = opening_state(system, books)
+        advance = lambda state, noise: (step(system, books, rules, state, noise), None)
+        state, _ = lax.scan(advance, opening, moves)
+        return outcome(system, books, state, systems.STEPS)
+
+    ended = jax.device_get(play(system, books, rules, system.paths.log_return[0]))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ended))
+    assert ended.conservation_error < 1e-9
+    active = (ended.flows[Flow.LIQUIDATED] > 0) | (ended.flows[Flow.CONVERTED] > 0)
+    idle = [venue.name for venue, acts in zip(system.venues, active, strict=True) if not acts]
+    assert idle == []
