@@ -215,6 +215,7 @@ def compare(state, world, rtol):
         assert_close(venue.pool[row, 0], units, rtol=rtol, atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     seed=SEEDS,

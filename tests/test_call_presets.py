@@ -376,6 +376,7 @@ def test_the_uniform_bonus_stays_a_number():
     assert venue.incentive.credit(0, three, three, three).shape == (1, 1)
 
 
+@pytest.mark.slow
 def test_the_comparison_is_not_of_nothing():
     held, owed = np.array([[1e5, 1e5, 1e5]]), np.array([8e4, 9.2e4, 1.2e5])
     for kind in KINDS:

@@ -25,7 +25,12 @@ def vectors(shared):
     return folder
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+QUICK = ("aave_v3_accrual", "aave_v3_liquidation", "aave_v3_rate_strategy", "morpho_blue_liquidate")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in ADAPTERS]
+)
 def test_every_recorded_case_passes(vectors, name, capsys):
     assert main([str(vectors), "--only", name, "--json"]) == 0
     row = json.loads(capsys.readouterr().out)

@@ -12,7 +12,11 @@ from jaxrisk.market.paths import GivenMoves
 from jaxrisk.system.simulate import Plan, cut_books, layouts, outcome
 from jaxrisk.system.step import step
 from jaxrisk.system.system import Flow, StepRules, System, opening_state
+from jaxrisk.venue.band_conversion import BandConversion
+from jaxrisk.venue.deposit_pool import DepositPool
+from jaxrisk.venue.pool_liquidation import PenaltyLiquidation, RecoveryLiquidation
 from jaxrisk.venue.presets import PRESETS
+from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 from tests import band_venues, call_venues, pool_systems, systems, takeover_systems
 
@@ -48,10 +52,20 @@ def test_every_preset_plays_in_one_jitted_step():
     names = {"stock": "compound_v3", "vaults": "sky"}
     kinds = {names.get(venue.name, venue.name) for venue in system.venues}
     issuers = {"liquity_v1", "liquity_v2"}
+    executions = [type(venue.execution) for venue in system.venues]
+    assert executions[:2] == [DepositPool, DepositPool]
+    rules = [
+        type(venue.execution.liquidation)
+        for venue in system.venues
+        if isinstance(venue.execution, DepositPool)
+    ]
+    assert rules == [RecoveryLiquidation, PenaltyLiquidation]
+    assert executions[-3:] == [AbsorbedStock, AuctionedLots, BandConversion]
+    assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)
     books = cut_books(system, layouts(system, plan))
-    rules = StepRules(step_years=jnp.asarray(systems.STEP_YEARS), rounds=2)
+    step_rules = StepRules(step_years=jnp.asarray(systems.STEP_YEARS), rounds=2)
     assert isinstance(system.paths, GivenMoves)
 
     @jax.jit
@@ -61,7 +75,7 @@ def test_every_preset_plays_in_one_jitted_step():
         state, _ = lax.scan(advance, opening, moves)
         return outcome(system, books, state, systems.STEPS)
 
-    ended = jax.device_get(play(system, books, rules, system.paths.log_return[0]))
+    ended = jax.device_get(play(system, books, step_rules, system.paths.log_return[0]))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ended))
     assert ended.conservation_error < 1e-9
     active = (ended.flows[Flow.LIQUIDATED] > 0) | (ended.flows[Flow.CONVERTED] > 0)

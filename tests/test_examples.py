@@ -45,6 +45,7 @@ def means(name: str) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_gives_its_expected_summary(name):
     expected = json.loads((EXPECTED / f"{name}.json").read_text())

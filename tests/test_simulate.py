@@ -160,6 +160,7 @@ def test_single_precision_agrees(whole):
     assert single.conservation_error.max() < 1e-5
 
 
+@pytest.mark.slow
 def test_skipping_what_is_out_of_reach_changes_nothing():
     both = systems.stochastic_system(3, repeat=20)
     system = dataclasses.replace(both, venues=both.venues[:1])

@@ -266,6 +266,7 @@ def check_reference(system: System, *, rtol: float) -> reference.Stock | referen
     return own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_cost", [False, True])
 @pytest.mark.parametrize("v", [STOCK, VAULTS], ids=["stock", "vaults"])
 @given(**VALUES)

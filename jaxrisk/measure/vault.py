@@ -36,7 +36,8 @@ def vault_share_prices(
     Both are relative to the opening. A claim on a venue earns the suppliers' interest and loses
     what the venue makes suppliers bear; the second price also loses debt beyond collateral that
     nobody has recognised yet, all of it taken to fall on suppliers. The difference is what the
-    first to leave take from the last.
+    first to leave take from the last. All is counted in the numeraire at the moment of each flow,
+    over supplies at opening prices: exact where the price of the lent asset stands still.
 
     Args:
         system: what the scenarios started from.

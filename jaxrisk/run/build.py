@@ -35,7 +35,10 @@ from jaxrisk.run.tables import PositionTable, read_positions
 from jaxrisk.system.policy import BestPair, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
+from jaxrisk.venue.band_conversion import BandConversion
+from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.presets import PRESETS, Terms
+from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
 from jaxrisk.venue.venue import Pool, Venue
 
@@ -123,15 +126,22 @@ def build(config: Config) -> Built:
         volatile=volatile_assets(config),
         synthetic=positions.synthetic,
         data_quality=tuple(notes),
-        assumptions=_assumptions(config),
+        assumptions=_assumptions(config, venues),
         vaults=tuple(
-            _vault(name, section, config, dtype) for name, section in config.vaults.items()
+            _vault(name, section, config, venues, dtype) for name, section in config.vaults.items()
         ),
     )
 
 
-def _vault(name: str, section: VaultSection, config: Config, dtype: np.dtype) -> Vault:
+def _vault(
+    name: str, section: VaultSection, config: Config, venues: Sequence[Venue], dtype: np.dtype
+) -> Vault:
     number = lambda x: jnp.asarray(x, dtype)
+    lent = {venue.accounts.debt_assets for venue in venues if venue.name in section.markets}
+    if len(lent) > 1 or any(len(assets) != 1 for assets in lent):
+        raise ConfigError(
+            f"vaults.{name}.markets: expected venues that lend one asset, the same on all of them"
+        )
     return Vault(
         name=name,
         weights=tuple(section.markets.get(venue, 0.0) for venue in config.venues),
@@ -342,8 +352,23 @@ def _oracle_text(section: VenueSection) -> str:
     return section.oracle.replace("_", " ")
 
 
-def _assumptions(config: Config) -> tuple[str, ...]:
+_EXECUTION_NOTES = {
+    AbsorbedStock: "accounts are absorbed at once, and the stock is sold later",
+    AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
+    DepositPool: "deposits pay for liquidations at once and neither come nor go; depositors sell a "
+    "stated share of what they get at almost any price and hold the rest",
+    BandConversion: "outsiders trade the bands to the market price in every round; what they sell "
+    "back moves no price",
+}
+
+
+def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
     impact = config.impact
+    executions = [
+        f"{venue.name}: {_EXECUTION_NOTES[type(venue.execution)]}"
+        for venue in venues
+        if type(venue.execution) in _EXECUTION_NOTES
+    ]
     return (
         f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
         + _DRIFT.get(config.market.model, ""),
@@ -356,6 +381,7 @@ def _assumptions(config: Config) -> tuple[str, ...]:
         "borrowers do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
         "supply and borrow caps, frozen reserves and governance actions are not modelled",
+        *executions,
     )
 
 

@@ -149,8 +149,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ),
         ("expected_bad_debt_usd", "USD", "mean bad debt the account leaves"),
         ("expected_bad_debt_standard_error_usd", "USD", "Monte Carlo standard error of that mean"),
-        ("liquidation_probability_frac", "fraction", "share of scenarios in which it is touched"),
-        ("expected_loss_usd", "USD", "mean loss of the borrower from liquidation"),
+        (
+            "liquidation_probability_frac",
+            "fraction",
+            "share of scenarios in which it is called, taken over or redeemed",
+        ),
+        (
+            "expected_loss_usd",
+            "USD",
+            "mean loss of the borrower; of auctioned vaults before the rest is returned",
+        ),
     ),
     "sensitivities": _columns(
         ("measure", "text", "measure that is differentiated"),

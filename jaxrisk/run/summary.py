@@ -23,7 +23,7 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.band_conversion import BandConversion
-from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.venue import Pool, Venue
 from jaxrisk.venue.waterfall import DEPOSITORS, Residual
 
 MEASURES = (
@@ -50,7 +50,10 @@ def scenario_table(
     """Return the `scenarios` columns of consecutive scenarios, the first of which is `first`."""
     wide = lambda x: np.asarray(x, np.float64)
     count = len(outcome.rounds)
-    debt = sum(float(np.sum(wide(v.pool[1]))) for v in system.venues)
+    mid = wide(system.market.mid)
+    debt = sum(
+        float(wide(v.pool[Pool.DEBT]) @ mid[list(v.accounts.debt_assets)]) for v in system.venues
+    )
     clean = lambda x: np.where(np.abs(x) > _DUST * debt, x, 0.0)
     table: dict[str, np.ndarray] = {
         "scenario": np.arange(first, first + count),

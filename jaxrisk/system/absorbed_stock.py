@@ -232,7 +232,7 @@ def go(
     )
     weights = [a.weight for a in wanted.absorbed]
     if state.ledgers is not None:
-        ledgers = noted(venue, book, state, weights, _credited(venue), market.mid)
+        ledgers = noted(venue, book, state, weights, _credited(venue), market.mid, refunds=True)
         state = dataclasses.replace(state, ledgers=ledgers)
     state = dataclasses.replace(
         state,

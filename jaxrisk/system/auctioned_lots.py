@@ -368,7 +368,7 @@ def go(
     if state.ledgers is not None:
         whole = jnp.ones((len(venue.categories), len(accounts.collateral_assets)), coin.dtype)
         state = dataclasses.replace(
-            state, ledgers=noted(venue, book, state, part, whole, market.mid)
+            state, ledgers=noted(venue, book, state, part, whole, market.mid, refunds=False)
         )
     seen = venue.oracle.seen(state.oracle, market)
     price = _of_types(rule, select(seen, accounts.collateral_assets))

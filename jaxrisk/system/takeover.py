@@ -113,6 +113,8 @@ def noted(
     shares: list[Float[Array, " account"]],
     credited: Float[Array, "category collateral_asset"],
     mid: Float[Array, " asset"],
+    *,
+    refunds: bool,
 ) -> tuple[AccountLedger, ...]:
     """Return the ledgers with this round's takeovers noted, at the round's mid.
 
@@ -126,6 +128,7 @@ def noted(
         shares: of each account, how much of it is taken.
         credited: share of its value that each collateral is credited at.
         mid: the market's mid.
+        refunds: whether credit beyond the debt is paid out at once; it is then no loss.
     """
     held = select(mid, venue.accounts.collateral_assets)
     owed = select(mid, venue.accounts.debt_assets) * jnp.exp(state.log_index)
@@ -140,6 +143,8 @@ def noted(
         credit = share * value_behind(accounts.collateral, collateral, worth)
         taken = share * value_behind(accounts.debt, debt, owed)
         unpaid = jnp.where(taken > credit, taken - credit, jnp.zeros_like(taken))
+        if refunds:
+            seized = seized - jnp.where(credit > taken, credit - taken, jnp.zeros_like(taken))
         ledgers.append(
             dataclasses.replace(
                 ledger,

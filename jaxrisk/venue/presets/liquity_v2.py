@@ -71,7 +71,7 @@ def liquity_v2(
         insurance: must be 0: there is none.
         sale_share: part of the collateral they get that depositors sell at once; a model of their
             behaviour, not a rule of the protocol.
-        redemptions: `on`, or `off` to leave them out.
+        redemptions: `on`, or `off` to leave them out; a branch is then never shut down either.
 
     Raises:
         ValueError: the book, an option or an override does not fit, naming it.

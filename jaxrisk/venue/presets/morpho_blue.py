@@ -21,7 +21,7 @@ from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.early_close import EarlyClose, EarlyThenFullBonus, EarlyThenFullClose
 from jaxrisk.venue.incentive import Incentive, UniformBonus, incentive_factor
 from jaxrisk.venue.interest import Interest, KinkedRate
-from jaxrisk.venue.presets.asset_terms import isolated_pair, within
+from jaxrisk.venue.presets.asset_terms import isolated_pair, problems_of, within
 from jaxrisk.venue.presets.morpho_adaptive_curve import adaptive_curve
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
@@ -96,6 +96,8 @@ def morpho_blue(
             f"assets: {', '.join(foreign)} cannot be overridden; the market takes "
             f"{', '.join(_LOAN_TERMS)} of its loan asset {borrowed}"
         )
+    if wrong := problems_of(terms):
+        raise ValueError(f"{borrowed}: {'; '.join(wrong)}")
     optimum = terms.get("optimal_utilisation", 0.9)
     debt = float(np.asarray(accounts.debt, np.float64).sum())
     cash = terms.get("available_liquidity", debt * (1.0 / optimum - 1.0))
