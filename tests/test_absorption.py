@@ -126,6 +126,7 @@ def test_the_surplus_tells_who_may_borrow():
     assert_close(surplus, [0.0, -1.0], rtol=0.0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     held = np.linspace(1e3, 2e5, 2 * ACCOUNTS).reshape(ASSETS, ACCOUNTS)
     owed = held.sum(axis=0) * np.array([0.7, 0.86, 0.92, 1.1])
@@ -142,6 +143,7 @@ def test_single_precision_agrees():
         assert_close(getattr(single, name), getattr(double, name), **TOLERANCE[np.float32])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owed", [0.0, 9_000.0, 9_500.0, 9_700.0])
 def test_gradients_are_finite_at_the_kinks(owed):
     """No debt, debt equal to the backing, debt equal to the credit, and past it."""

@@ -120,6 +120,7 @@ def balance_of(debt, cash):
     return Balance(debt=owed, cash=left, supplied=owed + left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_a_year_of_hours_in_float32_drifts_less_than_a_millionth(name):
     wide, _ = a_year_of_hours(RULES[name], jnp.float64)
@@ -128,6 +129,7 @@ def test_a_year_of_hours_in_float32_drifts_less_than_a_millionth(name):
     assert_close(np.exp(narrow), np.exp(wide), rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_no_time_and_no_debt_give_finite_rates_and_derivatives(name):
     rule = RULES[name]

@@ -107,6 +107,7 @@ def test_the_two_exponentials_differ_where_the_contract_does():
     assert 1e-4 < abs(contract[1] / exact[1] - 1.0) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_contract", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("use", [0.0, 0.9, 1.0])
@@ -124,6 +125,7 @@ def test_derivatives_are_finite_at_the_kinks(dtype, use, years, as_contract):
         assert np.isfinite(np.concatenate(slopes)).all()
 
 
+@pytest.mark.slow
 def test_the_derivative_is_that_of_a_difference():
     slope = jax.grad(lambda u: adaptive_curve(np.float64).borrow_rate(
         u, jnp.array([0.05]), jnp.array([0.01]))[0][0])(jnp.array([0.95]))  # fmt: skip

@@ -284,6 +284,7 @@ def test_single_precision_agrees():
     assert_close(single.target, double.target, rtol=1e-5, atol=0.0)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_where_nothing_is_owed_or_left():
     def loss(t, price_fraction, p, a):
         start = start_auction(t, p, oracle_price=jnp.full(3, 2.0), room=jnp.array([0.0, 1e4, 1e9]))

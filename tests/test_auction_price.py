@@ -53,6 +53,7 @@ def test_curves_are_those_of_the_formula_and_fall(kind, elapsed):
     assert (actual >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CURVES)
 def test_single_precision_agrees(kind):
     times = np.array([0.0, 89.0, 3600.0, 7199.0])
@@ -62,6 +63,7 @@ def test_single_precision_agrees(kind):
     assert_close(single, double, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CURVES)
 def test_gradients_are_finite_at_the_start_at_a_step_and_at_the_end(kind):
     times = jnp.array([0.0, 90.0, 7200.0, 9000.0])

@@ -214,6 +214,7 @@ def test_trades_that_round_to_nothing_change_nothing():
     assert float(done.received) > 0.0
 
 
+@pytest.mark.slow
 def test_single_precision_agrees_with_double():
     results = []
     for dtype in (jnp.float32, jnp.float64):

@@ -254,6 +254,7 @@ def test_up_and_down_differ_by_the_geometric_middle_of_untouched_bands():
     assert_close(up(g, turned, shares, jnp.array(1200.0)), back, rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", [1.5, 2.0, 2.5, 3.0, 6.0])
 def test_health_has_finite_derivatives_at_band_edges_and_in_empty_bands(edge):
     g, bands, shares = after_purchase()

@@ -57,6 +57,7 @@ def test_the_fee_covers_what_knowing_the_move_would_earn():
     assert_close(1.0 - seen.fee, 0.95**3, rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision():
     seen = limited_oracle(jnp.float32).see(
         state(100.0, 0.01, 30, jnp.float32), jnp.array(97.0, "float32")
@@ -65,6 +66,7 @@ def test_single_precision():
     assert_close(seen.fee, (0.01 + 1 - 0.97**3) * 0.75, rtol=1e-5, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feed", [0.0, 80.0, 100.0, 125.0, 1e9])
 @pytest.mark.parametrize("seconds", [0.0, 120.0])
 def test_derivatives_are_finite_at_the_kinks(feed, seconds):

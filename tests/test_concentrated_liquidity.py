@@ -197,6 +197,7 @@ def test_derivatives_are_finite_at_edges_and_in_gaps(root, exact_output, amount)
         assert_close(slopes[1][0], bump, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision():
     args = (flags(False), flags(False))
     small, _ = swap(

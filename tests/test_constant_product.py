@@ -83,6 +83,7 @@ def test_refusals():
     assert int(swap_for(pool(), row(0.0), side)[0].refusal[0]) == SwapRefusal.NOTHING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [0.0, 1e-6, 10.0, 1e12])
 def test_derivatives_are_finite_and_start_at_the_price(amount):
     def received(p, x):
@@ -94,6 +95,7 @@ def test_derivatives_are_finite_and_start_at_the_price(amount):
         assert_close(slopes[1], pool().price() * 0.997, rtol=1e-8, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision():
     for side in (True, False):
         small, _ = trade(pool(dtype=jnp.float32), row(25.0, dtype=jnp.float32), jnp.array([side]))

@@ -134,6 +134,7 @@ def test_speeds_round_down_to_contract_units():
     assert_close(end, 1.25, rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     for use in (0.3, 0.7, 0.85, 0.97):
         single = advance(rule(np.float32), use, 1.0, 0.7)
@@ -142,6 +143,7 @@ def test_single_precision_agrees():
     assert rule(np.float32).advance(one, one, one)[0].dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", [0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 @pytest.mark.parametrize("elapsed", [0.0, 0.5, 5.0])
 def test_gradients_are_finite_at_the_kinks(use, elapsed):
@@ -155,6 +157,7 @@ def test_gradients_are_finite_at_the_kinks(use, elapsed):
     assert all(bool(jnp.all(jnp.isfinite(g))) for g in jax.tree.leaves(gradients))
 
 
+@pytest.mark.slow
 def test_a_gradient_in_closed_form():
     """Without drift, d growth / d slope = (u - low) t (1 + growth)."""
     curve = dataclasses.replace(rule(), growth_cap=jnp.array([1e9]))

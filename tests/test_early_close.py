@@ -130,6 +130,7 @@ def test_a_call_takes_no_more_than_there_is_and_lowers_loan_to_value(debt, share
     assert (owed - repaid) / (1e4 - seized) <= debt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("debt", [0.0, 0.8, 0.86, 1.0])
 @pytest.mark.parametrize("collateral", [0.0, 1.0])

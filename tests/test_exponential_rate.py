@@ -70,6 +70,7 @@ def test_the_peg_rate_follows_its_formula(price, reserve, use):
     assert_close(got, [min(expected, 3.0)], rtol=1e-11, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", [0.0, 0.9, 0.9999, 1.0])
 def test_derivatives_are_finite(use):
     rules = (

@@ -202,6 +202,7 @@ def test_takes_at_the_very_start_or_for_nothing_are_refused():
     assert int(taken(held, 80.0, 1.0).refusal[0]) == TakeRefusal.NONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("minutes", [0.0, 120.0, 840.0, 1e5])
 def test_derivatives_of_the_price_are_finite_at_the_kinks(dtype, minutes):
@@ -215,6 +216,7 @@ def test_derivatives_of_the_price_are_finite_at_the_kinks(dtype, minutes):
     assert np.isfinite(by_rule.half_life).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("threshold", [0.0, 60.0, 80.0])
 @pytest.mark.parametrize("at", [0.0, 60.0, 80.0, 100.0])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def test_the_reference_and_that_it_falls_with_health(health, maximum, share, flo
     assert (rounded >= actual - 2e-4).all()
 
 
+@pytest.mark.slow
 def test_single_precision_and_derivatives():
     health = np.array([0.5, 0.9, 0.93, 1.0, 1.2, np.inf])
     exact = curve(0.08, 0.25, 0.9).bonus(jnp.asarray(health))

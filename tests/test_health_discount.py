@@ -175,6 +175,7 @@ def test_amounts_round_down_to_contract_units():
     assert_close([call.repaid[0], call.seized[0]], [42.0, 44.0], rtol=0.0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     owed = np.array([8.5e3, 9.0e3, 9.7e3, 1.2e4])
     ask = np.array([np.inf, 100.0, np.inf, np.inf])
@@ -191,6 +192,7 @@ def test_single_precision_agrees():
         assert_close(getattr(single, name), getattr(double, name), rtol=1e-6, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owed", [0.0, 8_600.0, 9_000.0, 8_600.0 / 0.85, 1.2e4])
 @pytest.mark.parametrize("ask", [np.inf, 0.0])
 def test_gradients_are_finite_at_the_kinks(owed, ask):
@@ -204,6 +206,7 @@ def test_gradients_are_finite_at_the_kinks(owed, ask):
     assert all(bool(jnp.all(jnp.isfinite(g))) for g in gradients)
 
 
+@pytest.mark.slow
 def test_a_gradient_in_closed_form():
     """Beyond the cap `bad_debt = D - C (1 - m)`: slopes 1 in D, m - 1 in C and C in m."""
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +120,7 @@ def test_debt_is_rounded_up_to_whole_units():
     assert_close(h.drawn(), [11.1], rtol=1e-14, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_and_an_empty_hub():
     exact, rough = hub(), hub(jnp.float32)
     number = lambda x, like: jnp.array([x], like.cash.dtype)

@@ -130,6 +130,7 @@ def test_paying_more_than_is_owed_is_told():
     assert exceeds(110.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("principal", [0.0, 100.0])
 @pytest.mark.parametrize("amount", [0.0, 5.0, 15.0, 25.0])

@@ -92,6 +92,7 @@ def test_a_recorded_claim_of_the_contract():
     assert_close(actual, 3605.130251003707373894, rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("cash", [0.0, 1.0, 5.0])
 def test_derivatives_are_finite_at_the_kinks(dtype, cash):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def test_whole_basis_points_as_integers_have_them(held, lines):
     assert ((kept <= exact + 1e-12) & (kept >= exact - 1.0001e-4)).all()
 
 
+@pytest.mark.slow
 def test_single_precision_and_derivatives():
     held, lines = [[100.0, 0.0], [50.0, 0.0]], [[0.80], [0.7501]]
     exact = mean_threshold_backing(jnp.array(held), jnp.array(lines))

@@ -129,6 +129,7 @@ def test_amounts_round_down_to_contract_units():
     assert_close([whole.seized[0], whole.fee[0]], [1_080.0, 30.0], rtol=0.0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     held, owed = np.linspace(5e3, 2e4, ACCOUNTS), np.linspace(4.5e3, 1.9e4, ACCOUNTS)
     offer = 0.49 * owed
@@ -144,6 +145,7 @@ def test_single_precision_agrees():
         assert_close(getattr(single, name), getattr(double, name), rtol=1e-6, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owed", "offer"), [(8e3, 1.0), (8.5e3, 4_250.0), (0.0, 0.0)])
 def test_gradients(owed, offer):
     """Finite at health exactly 1, at the allowance itself and without debt."""

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ def test_first_come_first_served(amount, order, supply):
     assert amount_ahead(*values)[known].tolist() == ahead[known].tolist()
 
 
+@pytest.mark.slow
 def test_single_precision_keeps_its_type():
     got = served(jnp.ones(3, np.float32), jnp.arange(3, dtype=np.float32), jnp.float32(1.5))
     assert got.dtype == np.float32

@@ -61,6 +61,7 @@ def test_it_moves_one_way_and_stays_between_its_ends(initial, final, first, seco
     assert min(initial, final) - 1e-12 <= early <= max(initial, final) + 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("time", [0.0, 5.0, 10.0])
 @pytest.mark.parametrize("duration", [0.0, 10.0])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.typing import DTypeLike
@@ -120,6 +121,7 @@ def test_the_last_account_stays_and_a_closed_one_is_healthy():
     assert float(call.repaid.sum()) == 0.0
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     rng = np.random.default_rng(3)
     debt = rng.uniform(1e3, 1e5, 64)
@@ -131,6 +133,7 @@ def test_single_precision_agrees():
         assert_close(getattr(single, part), getattr(double, part), rtol=1e-5, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_without_debt_at_the_thresholds_and_without_a_pool():
     def total(collateral, debt, price, pool, r):
         borrowers = Borrowers(collateral=collateral, debt=debt)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ def test_other_debt_changes_nothing(debt, other, health, width):
         assert_close(smooth, expected, rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_and_derivatives():
     arguments = [1e3, 1e3, 0.0, 5.0], [1e6, 1e3, 0.0, 9.0], [0.99, 0.95, 1.0, 0.5]
     exact = close_rule().allowance(position(*arguments), None)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -236,6 +237,7 @@ def test_exact_sums_are_not_taken_for_new_deficit():
         assert set_offset(c, jnp.array([offset]))[0].tolist() == [SlashRefusal.NONE]
 
 
+@pytest.mark.slow
 def test_single_precision_and_derivatives():
     values = {
         "deficit": [100.0, 0.0, 50.0, 100.0],

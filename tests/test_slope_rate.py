@@ -93,12 +93,14 @@ def test_contract_units_round_down():
     assert_close(at(stored, 0.57, 0.97), [0.25, 0.70], rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     uses = (0.0, 0.37, 0.8, 0.93)
     single = at(curve(dtype=np.float32), *uses, dtype=np.float32)
     assert_close(single, at(curve(), *uses), rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("use", "slope"), [(0.0, 0.035), (0.8, 0.035), (0.9, 0.25), (1.3, 0.25)])
 def test_gradients(use, slope):
     total = lambda u: jnp.sum(curve().borrow_rate(u))

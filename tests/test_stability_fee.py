@@ -5,6 +5,7 @@ from decimal import Decimal, getcontext
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def test_the_yearly_rate_compounds_to_the_growth_of_a_year():
     assert float(rate[1]) == 0.0
 
 
+@pytest.mark.slow
 def test_single_precision_agrees_over_a_year():
     run = lambda dtype: StabilityFee(per_second=jnp.array([FEE], dtype)).growth(
         jnp.array([SECONDS_PER_YEAR], dtype)
@@ -45,6 +47,7 @@ def test_single_precision_agrees_over_a_year():
     assert_close(run(np.float32), run(np.float64), rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 def test_the_derivative_in_the_fee_is_time_times_growth():
     seconds = jnp.array([SECONDS_PER_YEAR])
     slope = jax.grad(lambda f: StabilityFee(per_second=f).growth(seconds)[0])(jnp.array([FEE]))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,7 @@ def test_what_is_handed_on_arrives_in_proportion_to_stakes(amount, stake, receiv
     assert_close(got, expected, rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 def test_a_ratio_without_debt_is_infinite_and_its_gradient_finite():
     collateral, debt = jnp.array([2.0, 2.0]), jnp.array([100.0, 0.0])
     price = jnp.array([75.0, 75.0])
@@ -89,6 +91,7 @@ def test_a_ratio_without_debt_is_infinite_and_its_gradient_finite():
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_nobody_and_nothing_give_zeros_and_finite_gradients():
     def total(amount, stake, deposits):
         handed = redistribute(amount, stake, jnp.zeros(3, bool))

@@ -162,6 +162,7 @@ def test_coins_may_be_renamed_and_nothing_gives_nothing():
     assert_close(values, p.values(), rtol=1e-13, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [0.0, 1.0, 1e5, 1e9])
 def test_derivatives_are_finite_and_match_differences(amount):
     received = lambda p, x: swap(p, x, place(0), place(1))[0].received[0]
@@ -173,6 +174,7 @@ def test_derivatives_are_finite_and_match_differences(amount):
         assert_close(slopes[1][0], bump, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision():
     exact, _ = swap(pool(), row(2e5), place(0), place(1))
     small, _ = swap(pool(dtype=jnp.float32), row(2e5, dtype=jnp.float32), place(0), place(1))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,12 +87,14 @@ def test_a_worthless_asset_is_not_sold():
     assert bought.bought[0] == 0.0
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     single = sale(front(dtype=np.float32), 9_650.0, dtype=np.float32)
     assert single.bought.dtype == np.float32
     assert_close(single.bought, sale(front(), 9_650.0).bought, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 def test_gradients():
     """d bought / d price = -bought / price; finite where refused and where worthless."""
     bought = lambda price, reserves: front().buy(

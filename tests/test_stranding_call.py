@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ def test_refusals_in_the_order_of_the_contract():
     assert call.repaid.tolist() == [0.0, 0.0, 9e3, 0.0]
 
 
+@pytest.mark.slow
 def test_single_precision_and_derivatives():
     def case(dtype):
         p = position(

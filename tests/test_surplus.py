@@ -171,6 +171,7 @@ def test_books_balance_whatever_is_done(actions, free):
             assert (np.asarray(leaf) >= 0).all()
 
 
+@pytest.mark.slow
 def test_single_precision_keeps_its_type():
     b, _ = queue_debt(
         book(surplus=3.0, dtype=np.float32), jnp.ones(1, np.float32), jnp.ones(1, np.float32)
@@ -179,6 +180,7 @@ def test_single_precision_keeps_its_type():
     assert {leaf.dtype for leaf in jax.tree.leaves(b)} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_at_equal_amounts():
     def left(amount, r):
         b, _ = net(book(surplus=5.0, free=5.0), amount)

@@ -164,6 +164,7 @@ def test_segregated_collateral_goes_first():
     assert_close(lent, [2.0, 0.0], rtol=0.0, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     owed = np.array([8.4e3, 8.7e3, 9.6e3, 1.1e4])
     results = {
@@ -179,6 +180,7 @@ def test_single_precision_agrees():
         assert_close(getattr(single, name), getattr(double, name), rtol=1e-5, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owed", [0.0, 7_650.0, 8_500.0, 9_000.0, 1e4, 1.2e4])
 @pytest.mark.parametrize("target", [0.0, 0.765, 1.0 / 1.05, 0.98])
 def test_gradients_are_finite_at_the_kinks(owed, target):
@@ -194,6 +196,7 @@ def test_gradients_are_finite_at_the_kinks(owed, target):
     assert all(bool(jnp.all(jnp.isfinite(g))) for g in gradients)
 
 
+@pytest.mark.slow
 def test_a_gradient_in_closed_form():
     """d x / d D = 1 / (1 - t credit) while the call is partial."""
     repaid = lambda d: jnp.sum(rule().call(position(1e4, d), jnp.array([np.inf])).repaid)

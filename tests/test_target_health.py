@@ -262,6 +262,7 @@ def test_whole_shares_are_moved():
     assert_close(call.fee, [10 * 1.25], rtol=1e-14, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     p = position([1e4, 8e4, 3e3, 5e4], [9e3, 7e4, 9e3, 3.5e4], premium=[90.0, 700.0, 0.0, 0.0])
     repay = jnp.array([9e3, 2e4, jnp.inf, jnp.inf])
@@ -275,6 +276,7 @@ def test_single_precision_agrees():
         assert_close(value, getattr(exact, name), rtol=1e-6, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_derivatives_at_the_kinks_are_finite():
     """Health 1, nothing owed, nothing held, no limit, dust at its limit, target out of reach."""
     p = position(

@@ -197,6 +197,7 @@ def test_claims_and_cash_of_markets():
     assert available.tolist() == [40.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", list(VaultLoss))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_derivatives_are_finite_at_the_kinks(loss, dtype):

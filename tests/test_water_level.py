@@ -271,6 +271,7 @@ def slopes(dtype):
     return jax.jit(jax.grad(total, argnums=(0, 1, 2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("amount", [0.0, 25.0, 60.0, np.inf])
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_a_change_in_mid_ramp_starts_from_where_it_stands():
     assert_close(raised.liquidation(now), [[0.95]], rtol=0.0, atol=0.0)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     weights = ramp([0.9, 0.8], [0.84, 0.82], 30.0, 30.0, dtype=np.float32)
     single = weights.liquidation(jnp.array(11.0, np.float32))
@@ -85,6 +86,7 @@ def test_single_precision_agrees():
     assert_close(single, double, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("day", "slope"), [(0.0, -0.002), (15.0, -0.002), (30.0, 0.0)])
 def test_gradients(day, slope):
     total = lambda w, t: jnp.sum(w.liquidation(t))

@@ -125,6 +125,7 @@ def test_a_healthy_account_is_refused():
     assert refusal(1_009.99) == Refusal.NONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [0.0, 1_000.0, 1_050.0])
 @pytest.mark.parametrize("principal", [0.0, 960.0, 1_000.0])
