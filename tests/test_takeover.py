@@ -438,9 +438,12 @@ def test_accounts_add_up_to_what_their_venues_took():
     books = cut_books(system, layouts(system, plan))
     ended = jax.device_get(simulator(plan)(system, books, rules, key, ids))
     traced = jax.device_get(tracer(plan, keep_steps=False)(system, rules, key, ids))
+    # What absorbed accounts get back at once is no loss of theirs.
+    back = {STOCK: ended.flows[0, Flow.REFUND, STOCK], VAULTS: 0.0}
+    assert back[STOCK] > 0
     for v in (STOCK, VAULTS):
         seized = traced.accounts[v].seized.sum()
-        assert_close(seized, ended.liquidated[0, v], rtol=1e-9, atol=0.0)
+        assert_close(seized, ended.liquidated[0, v] - back[v], rtol=1e-9, atol=0.0)
         assert seized > 0
     stock = traced.accounts[STOCK]
     assert_close(stock.repaid.sum(), ended.repaid[0, STOCK], rtol=1e-9, atol=0.0)
