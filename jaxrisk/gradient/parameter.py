@@ -14,7 +14,7 @@ from jaxrisk.market.liquidity import Liquidity
 from jaxrisk.market.paths import Gbm, GivenMoves, JumpDiffusion, Pegged
 from jaxrisk.market.shock import ParametrisedShock
 from jaxrisk.system.system import System
-from jaxrisk.venue.execution import KeeperCalls
+from jaxrisk.venue.deposit_pool import DepositPool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +69,11 @@ def parameters(system: System, kinds: Sequence[str] = KINDS) -> list[Parameter]:
         elif kind == "depth":
             found.append(Parameter(kind, 1.0, _with_depth))
         elif kind in ("liquidation_threshold", "liquidation_bonus", "insurance"):
-            # Only calls read the incentive: elsewhere the derivative would be a meaningless zero.
+            # A pool of deposits has penalties of its own: the bonus would be a meaningless zero.
             found += [
                 _of_venue(system, kind, i)
                 for i, venue in enumerate(system.venues)
-                if kind != "liquidation_bonus" or isinstance(venue.execution, KeeperCalls)
+                if kind != "liquidation_bonus" or not isinstance(venue.execution, DepositPool)
             ]
     return found
 
