@@ -188,6 +188,7 @@ def test_pegged_reference_is_the_underlying_and_its_growth():
     assert not np.allclose(market[..., 2], reference[..., 2], rtol=0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 12])
 def test_the_basis_is_an_ornstein_uhlenbeck_process_for_any_step(steps):
     years = 36 * HOUR

@@ -73,6 +73,7 @@ def one_by_one(collateral, debt, rate, listed, first, amount, price, fee_rate, l
 DEBTS = st.lists(st.floats(2e3, 1e5), min_size=5, max_size=5)
 
 
+@pytest.mark.slow
 @given(
     debt=DEBTS,
     ratio=st.lists(st.floats(0.9, 2.0), min_size=5, max_size=5),

@@ -148,6 +148,7 @@ def test_a_cascade_that_is_cut_off_says_so(whole):
     assert whole.unconverged.sum() < single.unconverged.sum()
 
 
+@pytest.mark.slow
 def test_single_precision_agrees(whole):
     single = play(systems.stochastic_system(3, dtype=np.float32))
     assert single.price.dtype == np.float32
