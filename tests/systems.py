@@ -294,7 +294,7 @@ def verb_states(system: System, layout: tuple[Layout, ...], rules: StepRules) ->
     assert isinstance(system.paths, GivenMoves)
 
     def one_round(state: State, _: None) -> tuple[State, State]:
-        market, venues, _active = cascade_round(system, books, state.market, state.venues, None)
+        market, venues, _active = cascade_round(system, books, state.market, state.venues, rules)
         state = dataclasses.replace(state, market=market, venues=venues)
         return state, state
 

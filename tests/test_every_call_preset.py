@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.simulate import Plan, cut_books, layouts, simulate
-from jaxrisk.system.system import Flow, System, opening_state
+from jaxrisk.system.system import Flow, StepRules, System, opening_state
 from jaxrisk.venue.venue import Pool
 from jaxrisk.venue.waterfall import Residual
 from tests import call_venues, systems
@@ -124,7 +124,8 @@ def test_derivatives_are_finite_exact_and_smooth():
         changed = dataclasses.replace(system, venues=venues, market=market)
         books = cut_books(changed, layout)
         state = opening_state(changed, books)
-        _, ends, _ = cascade_round(changed, books, state.market, state.venues, width)
+        rules = StepRules(step_years=jnp.asarray(0.0), width=width)
+        _, ends, _ = cascade_round(changed, books, state.market, state.venues, rules)
         return sum(jnp.sum(end.flows) for end in ends)
 
     slope = jax.jit(jax.grad(loss))

@@ -68,3 +68,33 @@ def largest(values: Float[Array, "row column"]) -> Float[Array, "row column"]:
         picks = [jnp.where(wins, jnp.zeros_like(p), p) for p in picks]
         picks.append(wins.astype(values.dtype))
     return jnp.stack(picks)
+
+
+def placed(rows: dict[int, Float[Array, "*row"]], count: int) -> Float[Array, "count *row"]:
+    """Return `count` rows of which some are given and the others are zero.
+
+    Args:
+        rows: from position to row, all of one shape.
+        count: how many rows.
+
+    Neighbours are stacked and padded, which compiles to far less than a stack with rows of zeros.
+    """
+    total: Array | None = None
+    for run in _neighbours(sorted(rows)):
+        stacked = jnp.stack([rows[position] for position in run])
+        ends = [(run[0], count - 1 - run[-1], 0)] + [(0, 0, 0)] * (stacked.ndim - 1)
+        padded = lax.pad(stacked, jnp.zeros((), stacked.dtype), ends)
+        total = padded if total is None else total + padded
+    assert total is not None
+    return total
+
+
+def _neighbours(positions: list[int]) -> list[list[int]]:
+    """Return sorted positions cut into runs without a gap."""
+    runs = [[positions[0]]]
+    for position in positions[1:]:
+        if position == runs[-1][-1] + 1:
+            runs[-1].append(position)
+        else:
+            runs.append([position])
+    return runs

@@ -17,7 +17,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.calls import Standing, units_behind, value_behind
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.system import System, VenueState
+from jaxrisk.system.system import StepRules, System, VenueState
 from jaxrisk.system.takeover import Book, by_tranche, left_standing, noted, unsafe
 from jaxrisk.venue.storefront import Storefront
 from jaxrisk.venue.takeover import AbsorbedStock, Stock
@@ -74,7 +74,7 @@ def look(
     book: Book,
     state: VenueState,
     market: Market,
-    width: Float[Array, ""] | None,
+    rules: StepRules,
 ) -> tuple[Wanted, tuple[Offer, ...]]:
     """Return what is absorbed at the prices the venue sees, and the stock's offers.
 
@@ -84,7 +84,7 @@ def look(
     held, owed = select(seen, accounts.collateral_assets), select(seen, accounts.debt_assets)
     working = owed * jnp.exp(state.log_index)
     factor = _credited(venue)
-    take = lambda tranche, pair: _absorbed(venue, tranche, pair, held, working, factor, width)
+    take = lambda tranche, pair: _absorbed(venue, tranche, pair, held, working, factor, rules.width)
     absorbed, within = by_tranche(system, venue, book, state, seen, take)
     stock = Stock(
         units=state.execution.units + summed([a.units for a in absorbed]),

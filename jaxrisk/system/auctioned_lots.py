@@ -96,14 +96,14 @@ def look(
     book: Book,
     state: VenueState,
     market: Market,
-    width: Float[Array, ""] | None,
+    rules: StepRules,
 ) -> tuple[Wanted, tuple[Offer, ...]]:
     """Return what is seized at the prices the venue sees, and an offer for a lot of each type."""
     rule, terms = _rule(venue), _terms(venue)
     seen, owner = venue.oracle.seen(state.oracle, market), venue.accounts
     held, owed = select(seen, owner.collateral_assets), select(seen, owner.debt_assets)
     growth = jnp.exp(state.log_index)
-    take = lambda tranche, pair: _unsafe(venue, tranche, pair, held, owed, growth, width)
+    take = lambda tranche, pair: _unsafe(venue, tranche, pair, held, owed, growth, rules.width)
     accounts, within = by_tranche(system, venue, book, state, seen, take)
     units, debt, opening_debt = (
         _by_type(rule, book, [getattr(a, name) for a in accounts])

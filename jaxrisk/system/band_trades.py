@@ -134,23 +134,23 @@ def look(
     book: Book,
     state: VenueState,
     market: Market,
-    width: Scalar | None,
+    rules: StepRules,
 ) -> tuple[Wanted, tuple[Offer, ...]]:
     """Return what keepers and outsiders would do at the prices the venue sees, and two offers.
 
     The offer of the trade is that of bands in which nothing was closed: closing takes out of them,
     so that the trade which follows is never larger.
     """
-    rules, accounts, bands = _rules(venue), venue.accounts, state.execution
+    slot, accounts, bands = _rules(venue), venue.accounts, state.execution
     coins = _coins(system, venue, market)
     prices = venue.oracle.seen(state.oracle, market)
     feed = prices[accounts.collateral_assets[0]] / prices[accounts.debt_assets[0]]
-    seen = rules.oracle.see(bands.oracle, feed)
-    grid = rules.grown(jnp.exp(state.log_index[0]))
-    loans = _loans(rules, venue, book, state, coins, (grid, seen), width)
+    seen = slot.oracle.see(bands.oracle, feed)
+    grid = slot.grown(jnp.exp(state.log_index[0]))
+    loans = _loans(slot, venue, book, state, coins, (grid, seen), rules.width)
     closes = summed([_closing(venue, tranche, coins, market) for tranche in loans])
-    amount, buys = _trade_size(rules, grid, bands, seen, coins)
-    trade = exchange(grid, bands.bands, seen, rules.fee, amount, buys)
+    amount, buys = _trade_size(slot, grid, bands, seen, coins)
+    trade = exchange(grid, bands.bands, seen, slot.fee, amount, buys)
     pays = _profit(trade, buys, coins) > coins.cost
     wanted = Wanted(loans=loans, grid=grid, seen=seen, trades=pays & (trade.spent > 0))
     made = wanted.trades.astype(amount.dtype)

@@ -3,7 +3,7 @@
 from typing import cast
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.numerics.gate import gate, positive_or_one, smaller
 from jaxrisk.numerics.indexing import row_sum
@@ -96,6 +96,23 @@ def wanted_calls(
     )
 
 
+def anything_callable(
+    venue: Venue,
+    tranche: Tranche,
+    standing: Standing,
+    prices: Prices,
+    width: Float[Array, ""] | None,
+) -> Bool[Array, ""]:
+    """Return whether any account may be called at all: far cheaper than asking for what."""
+    threshold = venue.collateral.liquidation_threshold[tranche.category]
+    backing = value_behind(tranche.accounts.collateral, standing[0], prices.held * threshold)
+    debt = value_behind(tranche.accounts.debt, standing[1], prices.owed)
+    # Sums may round otherwise here than in the call; the gate of a smooth twin opens early.
+    slack = 64.0 * jnp.finfo(debt.dtype).eps
+    early = slack if width is None else slack + width
+    return jnp.any(debt * (1.0 + early) > backing)
+
+
 def no_calls(accounts: Accounts, standing: Standing, *, whole: bool) -> Calls:
     """Return calls that move nothing, of accounts that are closed whole or not."""
     dtype = standing[0].dtype
@@ -157,6 +174,4 @@ def value_behind(
     price: Float[Array, " held"],
 ) -> Float[Array, " account"]:
     """Return the value of each account that stands behind fractions of the book."""
-    if fraction.shape[0] == 1:
-        return full_matmul(price, units) * fraction[0]
     return row_sum(units * fraction * price[:, None])

@@ -6,8 +6,10 @@ round sees the new ones.
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.state import Market
@@ -29,7 +31,7 @@ def cascade(system: System, books: tuple[Book, ...], rules: StepRules, state: St
 
     def one_round(carry: tuple) -> tuple[tuple, Bool[Array, ""]]:
         market, venues, played = carry
-        market, venues, active = cascade_round(system, books, market, venues, rules.width)
+        market, venues, active = cascade_round(system, books, market, venues, rules)
         return (market, venues, played + 1.0), active
 
     start = (state.market, state.venues, jnp.zeros_like(state.rounds))
@@ -50,18 +52,37 @@ def cascade_round(
     books: tuple[Book, ...],
     market: Market,
     states: tuple[VenueState, ...],
-    width: Float[Array, ""] | None,
+    rules: StepRules,
 ) -> tuple[Market, tuple[VenueState, ...], Bool[Array, ""]]:
     """Return market and venues after one round, and whether anything happened in it."""
-    places = list(zip(system.venues, books, states, strict=True))
+    plays = [play_of(venue) for venue in system.venues]
     looks = [
-        play_of(venue).look(system, venue, book, state, market, width)
-        for venue, book, state in places
+        play.look(system, venue, book, state, market, rules)
+        for play, venue, book, state in zip(plays, system.venues, books, states, strict=True)
     ]
+    offers = [own for _, own in looks]
+    go = lambda: _gone_through(system, books, market, states, looks)
+    if not rules.skips_idle or not all(play.idle_without_offers for play in plays):
+        return go()
+    # The last round of every cascade finds nothing, and in a calm step it is the only one.
+    wanted = jnp.stack([offer.moved.anything for own in offers for offer in own])
+    return lax.cond(jnp.any(wanted), go, lambda: (market, states, jnp.zeros((), bool)))
+
+
+def _gone_through(
+    system: System,
+    books: tuple[Book, ...],
+    market: Market,
+    states: tuple[VenueState, ...],
+    looks: list[tuple[Any, tuple[Offer, ...]]],
+) -> tuple[Market, tuple[VenueState, ...], Bool[Array, ""]]:
+    """Return market and venues after what is wanted was rationed, and whether anything was done."""
     shares = _rations(system, market, [offers for _, offers in looks])
     played = [
         play_of(venue).go(system, venue, book, state, market, wanted, _through(offers, own), own)
-        for (venue, book, state), (wanted, offers), own in zip(places, looks, shares, strict=True)
+        for venue, book, state, (wanted, offers), own in zip(
+            system.venues, books, states, looks, shares, strict=True
+        )
     ]
     total = summed([offer.sold for _, offer in played])
     after, proceeds = system.liquidity.sell(market, total)

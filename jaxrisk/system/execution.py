@@ -23,7 +23,7 @@ class Play:
     """One kind of execution, in two moves of a round.
 
     Attributes:
-        look: `(system, venue, book, state, market, width) -> (wanted, offers)`: what would be
+        look: `(system, venue, book, state, market, rules) -> (wanted, offers)`: what would be
             done at the prices the venue sees, and what each class of it would sell and cost.
         go: `(system, venue, book, state, market, wanted, offers, shares) -> (state, offer)`: the
             venue after every class went through as far as it was rationed, its balance sheet
@@ -34,6 +34,7 @@ class Play:
             over for them, and that worth, in the numeraire; `None` where nothing is taken over.
         standing: `(venue, book, state, mid) -> (account,)`: value behind each account, tranche
             after tranche.
+        idle_without_offers: whether `go` changes nothing where nothing is offered.
     """
 
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
@@ -41,10 +42,11 @@ class Play:
     wait: Callable[..., VenueState] | None = None
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
+    idle_without_offers: bool = False
 
 
 _PLAYS: dict[type, Play] = {
-    KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go),
+    KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go, idle_without_offers=True),
     AbsorbedStock: Play(
         look=absorbed_stock.look, go=absorbed_stock.go, unsold=absorbed_stock.unsold
     ),

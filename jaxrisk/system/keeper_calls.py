@@ -13,6 +13,7 @@ from jaxrisk.system.book import Tranche, within_reach
 from jaxrisk.system.calls import (
     Calls,
     Standing,
+    anything_callable,
     go_through,
     no_calls,
     value_behind,
@@ -20,7 +21,7 @@ from jaxrisk.system.calls import (
 )
 from jaxrisk.system.offer import Moved, Offer, summed
 from jaxrisk.system.policy import Prices
-from jaxrisk.system.system import AccountLedger, System, VenueState
+from jaxrisk.system.system import AccountLedger, StepRules, System, VenueState
 from jaxrisk.venue.incentive import bonus_share
 from jaxrisk.venue.venue import Venue, changed_pool
 
@@ -46,7 +47,7 @@ def look(
     book: Book,
     state: VenueState,
     market: Market,
-    width: Float[Array, ""] | None,
+    rules: StepRules,
 ) -> tuple[Wanted, tuple[Offer, ...]]:
     """Return the calls that keepers would make at the prices the venue sees, and their offers.
 
@@ -75,10 +76,13 @@ def look(
     calls, within, moved = [], [], {}
     for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
         prices = working[tranche.category]
-        want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, width)
+        want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, rules.width)
         hit = touched
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
+        elif rules.skips_idle:
+            hit = anything_callable(venue, tranche, pair, prices, rules.width)
+        if tranche.skippable or rules.skips_idle:
             none = lambda p, t=tranche: no_calls(t.accounts, p, whole=venue.close.whole)
             calls.append(lax.cond(hit, want, none, pair))
         else:

@@ -79,14 +79,14 @@ def look(
     book: Book,
     state: VenueState,
     market: Market,
-    width: Float[Array, ""] | None,
+    rules: StepRules,
 ) -> tuple[Wanted, tuple[Offer, ...]]:
     """Return what is closed and what redeemers would do then, and the offers of both.
 
     Offers are what depositors and callers sell, what redeemers sell, and what redeemers of branches
     shut down sell. Triggers are exact: the smooth twin of a width is not made.
     """
-    del width
+    del rules
     slot, kept = slot_of(venue), state.execution
     accounts, seen = venue.accounts, venue.oracle.seen(state.oracle, market)
     price = select(seen, accounts.collateral_assets) / select(seen, accounts.debt_assets)

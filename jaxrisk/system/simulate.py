@@ -16,9 +16,10 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
+from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
-from jaxrisk.numerics.pytree import pytree
+from jaxrisk.numerics.pytree import as_rows, from_rows, pytree
 from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
 from jaxrisk.system.calls import units_behind, value_behind
 from jaxrisk.system.execution import play_of
@@ -277,7 +278,16 @@ def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], side_by_side: i
 
     def on_device(arguments: tuple, ids: Int[Array, " scenario"]) -> Any:
         one = bind(*arguments)
-        return lax.map(one, ids, batch_size=side_by_side if side_by_side > 1 else None)
+        like: list[Any] = []
+
+        # A scenario's results are stored as one row, not one by one: less to compile.
+        def row(scenario: Int[Array, ""]) -> dict[str, Array]:
+            result = one(scenario)
+            like[:] = [jax.eval_shape(lambda: result)]
+            return as_rows(result)
+
+        rows = lax.map(row, ids, batch_size=side_by_side if side_by_side > 1 else None)
+        return jax.vmap(lambda own: from_rows(own, like[0]))(rows)
 
     return jax.jit(
         jax.shard_map(
@@ -401,10 +411,9 @@ def conservation_error(book: tuple[Tranche, ...], state: VenueState) -> Float[Ar
     Debt is recomputed from the accounts themselves, so the error also shows a loan booked on one
     side only.
     """
-    owed = debt_units(book, state)
-    row = state.pool.at[Pool.DEBT].set(owed)
+    error = imbalance(state.pool) + debt_units(book, state) - state.pool[Pool.DEBT]
     size = jnp.sum(jnp.abs(state.pool), axis=0)
-    return jnp.max(jnp.abs(imbalance(row)) / jnp.where(size > 0, size, jnp.ones_like(size)))
+    return jnp.max(jnp.abs(error) / positive_or_one(size))
 
 
 def open_shortfall(

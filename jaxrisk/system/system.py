@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from jaxrisk.market.liquidity import Liquidity
 from jaxrisk.market.paths import PathModel
 from jaxrisk.market.state import Market
+from jaxrisk.numerics.indexing import placed
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.policy import Keeper
@@ -56,21 +57,30 @@ class StepRules:
     rounds: int = static(default=1)
     differentiable: bool = static(default=False)
 
+    @property
+    def skips_idle(self) -> bool:
+        """Whether a round in which nothing is wanted is cut short.
+
+        Not backwards, where both ways would be kept, nor where a single round is all there is.
+        """
+        return self.rounds > 1 and not self.differentiable
+
 
 class Flow(IntEnum):
     """Cumulated flows of a venue in a scenario, in the numeraire at the moment of each flow."""
 
+    # What one round of calls brings stands together, so that it is booked in one piece.
     LIQUIDATED = 0  # collateral seized, at the market's mid
     REPAID = 1  # debt repaid by keepers, or out of what was taken over
     BAD_DEBT = 2  # debt written off
     FEE = 3  # liquidation fee to the protocol, or its gain on what it took over
-    PROCEEDS = 4  # what keepers got for the collateral
-    KEEPER_COST = 5  # what keepers spent on calls
-    INTEREST = 6  # interest accrued by borrowers
-    RESERVE_INTEREST = 7  # of which the protocol's share
-    RESIDUAL = 8  # bad debt that no fund covered and suppliers bear
-    REFUND = 9  # what was returned to borrowers beyond the debt that was repaid
-    KEEPER_PAID = 10  # what keepers paid for the collateral
+    REFUND = 4  # what was returned to borrowers beyond the debt that was repaid
+    KEEPER_PAID = 5  # what keepers paid for the collateral
+    PROCEEDS = 6  # what keepers got for the collateral
+    KEEPER_COST = 7  # what keepers spent on calls
+    INTEREST = 8  # interest accrued by borrowers
+    RESERVE_INTEREST = 9  # of which the protocol's share
+    RESIDUAL = 10  # bad debt that no fund covered and suppliers bear
     TREASURY_PAID = 11  # bad debt the protocol's own claims bore
     DILUTION = 12  # bad debt covered by issuing the protocol's token
     REDEEMED = 13  # debt redeemed at face value, part of what was repaid
@@ -164,8 +174,7 @@ class State:
 
 def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
     """Return a vector of flows from those that occur (lower-case names of `Flow`)."""
-    zero = jnp.zeros_like(next(iter(flows.values())))
-    return jnp.stack([flows.get(entry.name.lower(), zero) for entry in Flow])
+    return placed({Flow[name.upper()]: value for name, value in flows.items()}, len(Flow))
 
 
 def opening_state(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.market.oracle import Oracle
+from jaxrisk.numerics.indexing import placed
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.close import CloseRule
@@ -93,5 +94,4 @@ def imbalance(pool: Float[Array, "row debt_asset"]) -> Float[Array, " debt_asset
 
 def changed_pool(**rows: Float[Array, " debt_asset"]) -> Float[Array, "row debt_asset"]:
     """Return a change of the balance sheet from the rows that change (lower-case row names)."""
-    zero = jnp.zeros_like(next(iter(rows.values())))
-    return jnp.stack([rows.get(row.name.lower(), zero) for row in Pool])
+    return placed({Pool[name.upper()]: value for name, value in rows.items()}, len(Pool))
