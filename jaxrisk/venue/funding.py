@@ -51,6 +51,18 @@ class PremiumFunding:
         return -smaller(-rate, self.cap)
 
 
+def funding_paid(paid: Prices, rate: Prices, index: Prices, years: Float[Array, ""]) -> Prices:
+    """Return what a long of one unit has paid since the contract began, `years` on.
+
+    Args:
+        paid: before; starts at 0.
+        rate: funding rate per year.
+        index: price of the underlying.
+        years: since `paid` was taken.
+    """
+    return paid + rate * index * years
+
+
 @pytree
 class PerpetualPositions:
     """Positions in perpetual contracts with what they earned since they were opened.
