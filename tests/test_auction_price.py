@@ -7,13 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.auction_price import ExponentialDecrease, LinearDecrease, StairstepDecrease
+from jaxrisk.venue.auction_price import (
+    ExponentialDecrease,
+    LinearDecrease,
+    StairstepDecrease,
+    TwoPhaseDecrease,
+)
 from tests.helpers import assert_close
 
 CURVES = {
     "linear": lambda dtype: LinearDecrease(duration=jnp.full(4, 7200.0, dtype)),
     "stairstep": lambda dtype: StairstepDecrease(
         cut=jnp.full(4, 0.99, dtype), step=jnp.full(4, 90.0, dtype)
+    ),
+    "two phases": lambda dtype: TwoPhaseDecrease(
+        start=jnp.full(4, 0.95, dtype),
+        turn=jnp.full(4, 0.7, dtype),
+        fast=jnp.full(4, 900.0, dtype),
+        slow=jnp.full(4, 7200.0, dtype),
     ),
     "exponential": lambda dtype: ExponentialDecrease(cut=jnp.full(4, 0.9998, dtype)),
 }
@@ -23,6 +34,8 @@ def reference(kind, elapsed):
     """Return the fraction left, one second count at a time, from the formula."""
     if kind == "linear":
         return max(7200.0 - elapsed, 0.0) / 7200.0
+    if kind == "two phases":
+        return np.interp(elapsed, [0.0, 900.0, 8100.0], [0.95, 0.7, 0.0])
     if kind == "exponential":
         return np.exp(elapsed * np.log(0.9998))
     left = 1.0

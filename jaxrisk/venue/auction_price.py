@@ -61,4 +61,31 @@ class ExponentialDecrease:
         return self.cut**elapsed
 
 
-PriceCurve = LinearDecrease | StairstepDecrease | ExponentialDecrease
+@pytree
+class TwoPhaseDecrease:
+    """The price falls linearly to a turning point, fast, and from there linearly to zero, slowly.
+
+    Source: Derive v2 DutchAuction.sol `_getDiscountPercentage`.
+
+    Attributes:
+        start: fraction of the opening price asked at the start, at most 1.
+        turn: fraction asked where the first phase ends.
+        fast: seconds of the first phase.
+        slow: seconds of the second.
+    """
+
+    start: Float[Array, "*auction"]
+    turn: Float[Array, "*auction"]
+    fast: Float[Array, "*auction"]
+    slow: Float[Array, "*auction"]
+
+    def fraction(self, elapsed: Float[Array, "*auction"]) -> Float[Array, "*auction"]:
+        """Return the asking price as a fraction of the opening price, `elapsed` seconds on."""
+        falling = (self.start - self.turn) * elapsed / positive_or_one(self.fast)
+        left = self.fast + self.slow - elapsed
+        left = jnp.where(left > 0, left, jnp.zeros_like(left))
+        slowly = self.turn * left / positive_or_one(self.slow)
+        return jnp.where(elapsed < self.fast, self.start - falling, slowly)
+
+
+PriceCurve = LinearDecrease | StairstepDecrease | ExponentialDecrease | TwoPhaseDecrease

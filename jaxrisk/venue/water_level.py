@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrisk.numerics.gate import positive_or_one, smaller
+from jaxrisk.numerics.levels import drained_level
 from jaxrisk.numerics.pytree import pytree
 
 PARTIALS = 2.0**30
@@ -236,9 +237,7 @@ def drawn_down(
 ) -> tuple[Float[Array, ""], Float[Array, " account"]]:
     """Return the level that repaying `amount` draws accounts down to, and what each repays.
 
-    The level solves `sum_i max(D_i - r Q_i, 0) = (1 - c r) amount`. With sums `D` and `Q` over the
-    `k` riskiest accounts, `r_k = (D - amount) / (Q - c amount)` is at most that level, and is it
-    where those are the accounts above it: so the level is the largest of them, or the floor.
+    The level solves `sum_i max(D_i - r Q_i, 0) = (1 - c r) amount`, or is the floor.
 
     Args:
         book: accounts; the absorbed pool is not touched.
@@ -248,12 +247,7 @@ def drawn_down(
     """
     ratios = _ratios(book)
     amount = smaller(amount, jnp.sum(book.debt))
-    order = jnp.argsort(-ratios)
-    debt, collateral = jnp.cumsum(book.debt[order]), jnp.cumsum(book.collateral[order])
-    left, backing = debt - amount, collateral - credit * amount
-    reached = (left > 0) & (backing > 0)
-    levels = jnp.where(reached, left / positive_or_one(backing), jnp.zeros_like(left))
-    level = jnp.max(levels)
+    level = drained_level(book.debt, book.collateral, amount, credit=credit)
     level = jnp.where(level > floor, level, floor)
     excess = book.debt - level * book.collateral
     # An account that stands at the level, as those of the tick do, is not touched by rounding.
