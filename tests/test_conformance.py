@@ -73,6 +73,8 @@ def test_a_file_that_is_not_there_fails(vectors, tmp_path, capsys):
         ("uniswap_v2_swaps", lambda c: _scale(c, "maxAmountOut")),
         ("uniswap_v3_swaps", lambda c: _scale(c, "sqrtPriceX96After")),
         ("curve_stableswap_ng_swaps", lambda c: _scale(c, "virtualPriceAfter")),
+        ("synthetix_v3_margins", lambda c: _scale(c, "maintenanceMargin")),
+        ("synthetix_v3_funding_sequences", lambda c: _scale(c["steps"][-1], "nextFunding")),
         ("aave_v3_liquidation", lambda c: c.update(reverted=True, branch=_REVERT)),
         ("morpho_blue_liquidate", lambda c: c.update(reverted=True, branch=_HEALTHY)),
     ],

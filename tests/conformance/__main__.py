@@ -28,6 +28,7 @@ from tests.conformance import (
     morpho_pre_liquidation,
     pools,
     silo_v2,
+    synthetix_v3,
     umbrella,
 )
 from tests.conformance.comparison import Replay
@@ -52,6 +53,7 @@ MODULES = (
     morpho_pre_liquidation,
     pools,
     silo_v2,
+    synthetix_v3,
     umbrella,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
