@@ -52,6 +52,10 @@ def test_margin_grows_faster_than_the_position(size, more):
     assert float(large) > float(small) * (size + more) / size
 
 
+def test_without_a_scale_the_rate_does_not_depend_on_size():
+    assert_close(margin(scale=0.0).rates(number(50.0)), [0.01, 0.005], **EXACT)
+
+
 def test_no_position_needs_no_margin():
     assert not np.asarray(margin().required(number([0.0]), number([10.0]))).any()
 

@@ -7,7 +7,7 @@ signed, coefficients are scalars or `(contract, 1)`.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxrisk.numerics.gate import smaller
+from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.smooth import safe_sqrt
 
@@ -27,7 +27,8 @@ class SkewShareMargin:
 
     Attributes:
         slope: initial rate added by a position as large as the scale (initialMarginRatio).
-        scale: size, in units of the contract, at which the market's premium is 100 % (skewScale).
+        scale: size, in units of the contract, at which the market's premium is 100 % (skewScale);
+            zero for a rate that does not depend on size.
         floor: initial rate of a vanishing position (minimumInitialMarginRatio).
         maintenance_share: maintenance rate over initial rate (maintenanceMarginScalar).
         fixed: added to both requirements of an open position, numeraire (minimumPositionMargin).
@@ -41,7 +42,9 @@ class SkewShareMargin:
 
     def rates(self, size: Positions) -> Rows:
         """Return initial and maintenance margin per unit of notional, zero without a position."""
-        initial = self.slope * jnp.abs(size) / self.scale + self.floor
+        share = jnp.abs(size) / positive_or_one(self.scale)
+        share = jnp.where(self.scale > 0, share, jnp.zeros_like(share))
+        initial = self.slope * share + self.floor
         initial = jnp.where(size != 0, initial, jnp.zeros_like(initial))
         return jnp.stack([initial, initial * self.maintenance_share])
 
@@ -89,8 +92,7 @@ class OpenInterestMargin:
             chosen: least initial rate the account chose, zero for none.
         """
         room = self.upper - self.lower
-        safe = jnp.where(room > 0, room, jnp.ones_like(room))
-        used = jnp.clip((open_interest - self.lower) / safe, 0.0, 1.0)
+        used = jnp.clip((open_interest - self.lower) / positive_or_one(room), 0.0, 1.0)
         full = jnp.where(open_interest > self.lower, jnp.ones_like(used), jnp.zeros_like(used))
         used = jnp.where(room > 0, used, full)
         used = jnp.where(self.upper > 0, used, jnp.zeros_like(used))

@@ -268,7 +268,7 @@ def _rate_rounding(
 
     The contract rounds the imbalance, and the step in it, to thirty digits a second.
     """
-    whole = np.asarray(sides.first + sides.second)
+    whole = np.maximum(np.asarray(sides.first + sides.second), 1.0)
     exponent = np.asarray(adaptive.exponent)
     # By the largest the imbalance may be, and by what a difference of the sides has lost.
     power = exponent * whole**exponent / whole
@@ -343,7 +343,8 @@ def pnl_factor_adl(header: dict, cases: list[dict]) -> Replay:
 
     most, least, exceeded = run(tokens)
     # Profit is a difference of values known to 53 bits.
-    slack = EPS * np.asarray(entry + tokens * high) / np.asarray(pools[0]) + 2.0 / UNIT
+    pool = np.where(np.asarray(pools[0]) > 0, np.asarray(pools[0]), np.inf)
+    slack = EPS * np.asarray(entry + tokens * high) / pool + 2.0 / UNIT
     for what, actual in (
         ("pnlToPoolFactorMaximized", most),
         ("pnlToPoolFactorMinimized", least),
