@@ -1,20 +1,55 @@
-"""Derive v2: cash rate, funding and portfolio auctions of an options and perpetuals exchange.
+"""Derive v2: margins, cash rate, funding and portfolio auctions of an options exchange.
 
-Parameters are those of the mainnet configuration. Source: derivexyz/v2-core 7736900d,
+Parameters are those of the mainnet configuration of June 2025. Source: derivexyz/v2-core 7736900d,
 scripts/config-mainnet.sol.
 """
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxrisk.numerics.gate import smaller
 from jaxrisk.venue.auction_price import TwoPhaseDecrease
+from jaxrisk.venue.contingency import ConfidenceCharge, PegCharge
+from jaxrisk.venue.expiry_payoff import PayoffMargin
 from jaxrisk.venue.funding import PremiumFunding
 from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.portfolio_auction import PortfolioAuctionTerms
+from jaxrisk.venue.short_option import ShortOptionMargin
 from jaxrisk.venue.slope_rate import SlopeRate
+from jaxrisk.venue.standard_margin import StandardTerms
+
+
+class Market(NamedTuple):
+    """Standard margin of one market, as fractions.
+
+    Attributes:
+        perpetual: initial and maintenance margin of a perpetual.
+        collateral: initial and maintenance weight of the underlying as collateral.
+        highest: initial share of spot of a short option at the money.
+        lowest: initial share of spot of a short option far out of the money.
+        maintenance: share of spot, and of the mark price of puts.
+        unpaired: initial and maintenance charge on an uncovered short call, times the forward.
+    """
+
+    perpetual: tuple[float, float]
+    collateral: tuple[float, float]
+    highest: float
+    lowest: float
+    maintenance: float
+    unpaired: tuple[float, float]
+
+
+_MAJOR = (0.15, 0.13, 0.09, (1.2, 1.1))
+_MINOR = (0.25, 0.225, 0.15, (1.4, 1.3))
+MARKETS: dict[str, Market] = {
+    "ETH": Market((0.1, 0.065), (0.8 * 0.9375, 0.8), *_MAJOR),
+    "BTC": Market((0.1, 0.065), (0.75 * 0.93, 0.75), *_MAJOR),
+    "SNX": Market((0.1, 0.065), (0.7 * 0.65, 0.7), *_MINOR),
+}
+"""Markets with options of their own in the standard configuration."""
 
 SMALLEST = 1e-18
 """Smallest number the contracts compute with."""
@@ -27,6 +62,37 @@ class GrowthRefusal(IntEnum):
     NONE = 0
     NO_TIME = 1
     UNDERFLOW = 2
+
+
+def standard_terms(market: str, dtype: jnp.dtype | type) -> StandardTerms:
+    """Return the standard margin of a market.
+
+    Source: StandardManager.sol, `getSRMParams` of the configuration.
+
+    Args:
+        market: one of `MARKETS`.
+        dtype: of the coefficients.
+    """
+    row = MARKETS[market]
+    number = lambda x: jnp.asarray(x, dtype)
+    unsure = ConfidenceCharge(threshold=number(0.55), factor=number(1.0))
+    return StandardTerms(
+        option=ShortOptionMargin(
+            highest=number(row.highest),
+            lowest=number(row.lowest),
+            call=number(row.maintenance),
+            put=number(row.maintenance),
+            put_of_mark=number(row.maintenance),
+            put_cover=number(1.05),
+        ),
+        payoff=PayoffMargin(unpaired=number(row.unpaired)),
+        perpetual=number(row.perpetual),
+        collateral=number(row.collateral),
+        perpetual_confidence=unsure,
+        option_confidence=unsure,
+        collateral_confidence=unsure,
+        peg=PegCharge(threshold=number(0.99), factor=number(2.0)),
+    )
 
 
 def cash_rate(dtype: jnp.dtype | type) -> SlopeRate:
