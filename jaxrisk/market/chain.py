@@ -39,15 +39,17 @@ class OptionChain:
     ) -> Float[Array, "scenario expiry option"]:
         """Return prices with the spot times a factor and volatilities as given."""
         forward = spot_factor[:, None] * self.forward[None] + self.fixed[None]
-        whole = volatility.shape
-        return black_price(
-            jnp.broadcast_to(forward[:, :, None], whole),
-            jnp.broadcast_to(self.strike[None], whole),
-            jnp.broadcast_to(self.years[None, :, None], whole),
-            volatility,
-            jnp.broadcast_to(self.discount[None, :, None], whole),
-            jnp.broadcast_to(self.is_call[None], whole),
+        one = jnp.ones_like(self.strike)
+        price = black_price(
+            *jnp.broadcast_arrays(
+                forward[:, :, None],
+                self.strike[None],
+                self.years[None, :, None],
+                volatility,
+                jnp.where(self.is_call, one, -one)[None],
+            )
         )
+        return self.discount[None, :, None] * price
 
     def marks(self) -> Float[Array, "expiry option"]:
         """Return prices in the market as it is."""

@@ -38,13 +38,13 @@ def black(header: dict, cases: list[dict]) -> Replay:
     years = jnp.asarray([int(c["timeToExpirySec"]) / SECONDS_PER_YEAR for c in cases])
 
     @jax.jit
-    def run(is_call: jax.Array) -> tuple[jax.Array, jax.Array]:
-        price = lambda f: black_price(f, strike, years, column("volatility"), discount, is_call)
+    def run(sign: jax.Array) -> tuple[jax.Array, jax.Array]:
+        price = lambda f: discount * black_price(f, strike, years, column("volatility"), sign)
         return price(forward), jax.grad(lambda f: price(f).sum())(forward)
 
     every = np.arange(len(cases))
-    call, delta = run(jnp.ones(len(cases), bool))
-    put, _ = run(jnp.zeros(len(cases), bool))
+    call, delta = run(jnp.ones(len(cases)))
+    put, _ = run(-jnp.ones(len(cases)))
     # Fixed-point arithmetic: errors scale with the larger of forward and strike, not the price.
     scale = np.maximum(np.asarray(forward), np.asarray(strike)) * WAD
     recorded = lambda name: np.array([float(int(c[name])) for c in cases])
