@@ -5,10 +5,11 @@
 Portfolios of 64 options (8 expiries x 8) and a perpetual, each with strikes and volatilities of
 its own. Every option is priced 40 times: as it stands, with the forward up and down, and in 37
 scenarios of spot, volatility and smile, some of them damped; gains are summed by expiry,
-discounted, and the worst is taken. Peers are NumPy and Numba as a user writes them (`portfolio_margin_peers`);
-beside the margin of jaxrisk stand its gradient in every forward, time, strike and volatility, and
-the same accounts on one chain, as they stand on an exchange. The unit is one margin of one
-portfolio. A run whose maintenance surplus is off from NumPy's exits with status 1.
+discounted, and the worst is taken. Peers are NumPy and Numba as a user writes them
+(`portfolio_margin_peers`); beside the margin of jaxrisk stand its gradient in every forward, time,
+strike and volatility, and the same accounts on one chain, as they stand on an exchange. The unit
+is one margin of one portfolio. A run whose maintenance surplus is off from NumPy's exits with
+status 1.
 """
 
 import dataclasses
