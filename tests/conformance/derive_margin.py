@@ -1,10 +1,9 @@
-"""Derive v2: option prices and the standard margin, as recorded."""
+"""Derive v2: the standard margin, as recorded."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.market.black import black_price
 from jaxrisk.market.chain import OptionChain
 from jaxrisk.venue.contingency import ConfidenceCharge, PegCharge
 from jaxrisk.venue.expiry_payoff import PayoffMargin
@@ -27,34 +26,6 @@ ROUNDING = 1e-14
 def natural(value: str | int) -> float:
     """Return an integer of the contract in natural units."""
     return int(value) / 10**18
-
-
-def black(header: dict, cases: list[dict]) -> Replay:
-    """Replay `Black76.pricesAndDelta`."""
-    del header
-    replay = Replay(len(cases))
-    column = lambda name: jnp.asarray([natural(c[name]) for c in cases])
-    forward, strike, discount = column("fwdPrice"), column("strikePrice"), column("discount")
-    years = jnp.asarray([int(c["timeToExpirySec"]) / SECONDS_PER_YEAR for c in cases])
-
-    @jax.jit
-    def run(sign: jax.Array) -> tuple[jax.Array, jax.Array]:
-        price = lambda f: discount * black_price(f, strike, years, column("volatility"), sign)
-        return price(forward), jax.grad(lambda f: price(f).sum())(forward)
-
-    every = np.arange(len(cases))
-    call, delta = run(jnp.ones(len(cases)))
-    put, _ = run(-jnp.ones(len(cases)))
-    # Fixed-point arithmetic: errors scale with the larger of forward and strike, not the price.
-    scale = np.maximum(np.asarray(forward), np.asarray(strike)) * WAD
-    recorded = lambda name: np.array([float(int(c[name])) for c in cases])
-    for what, actual, slack in (
-        ("call", call, 2.0 + 1e-15 * scale),
-        ("put", put, 2.0 + 1e-15 * scale),
-        ("callDelta", delta, 1e4),
-    ):
-        replay.compare(what, every, np.asarray(actual) * WAD, recorded(what), raw_units=slack)
-    return replay
 
 
 class Chains:
@@ -227,4 +198,4 @@ def _compare_alone(
         replay.compare(what, owner[at[0]], amount * values * WAD, expected, raw_units=slack)
 
 
-ADAPTERS = {"derive_black76": black, "derive_srm": standard}
+ADAPTERS = {"derive_srm": standard}
