@@ -22,6 +22,7 @@ from tests.conformance import (
     euler_v2,
     fluid,
     gearbox_v3,
+    gmx_v2,
     liquity_v1,
     liquity_v2,
     maker,
@@ -31,6 +32,7 @@ from tests.conformance import (
     morpho_pre_liquidation,
     pools,
     silo_v2,
+    synthetix_v3,
     umbrella,
 )
 from tests.conformance.comparison import Replay
@@ -49,6 +51,7 @@ MODULES = (
     euler_v2,
     fluid,
     gearbox_v3,
+    gmx_v2,
     liquity_v1,
     liquity_v2,
     maker,
@@ -58,6 +61,7 @@ MODULES = (
     morpho_pre_liquidation,
     pools,
     silo_v2,
+    synthetix_v3,
     umbrella,
 )
 ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
