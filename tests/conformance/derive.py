@@ -1,4 +1,4 @@
-"""Derive v2: cash interest, funding and portfolio auctions, as recorded."""
+"""Derive v2: option prices, cash interest, funding and portfolio auctions, as recorded."""
 
 from collections import defaultdict
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrisk.market.black import black_greeks, black_price
 from jaxrisk.venue.auction_price import TwoPhaseDecrease
 from jaxrisk.venue.funding import PerpetualPositions, PremiumFunding, impact_premium
 from jaxrisk.venue.portfolio_auction import (
@@ -23,11 +24,13 @@ from jaxrisk.venue.portfolio_auction import (
 )
 from jaxrisk.venue.presets.derive import GrowthRefusal, cash_growth, cash_utilisation
 from jaxrisk.venue.slope_rate import SlopeRate
-from tests.conformance.comparison import Replay, reason
+from tests.conformance.comparison import RAW_UNITS, Replay, reason
 
 WAD = 1e18
 SECONDS_PER_YEAR = 365.0 * 86_400.0
 HOURS_PER_YEAR = 8760.0
+# The contract's own distribution function, with 18 decimals, is this far off times the forward.
+ROUNDING = 1e-15
 
 
 def _column(cases: list[dict], name: str) -> np.ndarray:
@@ -37,6 +40,34 @@ def _column(cases: list[dict], name: str) -> np.ndarray:
 
 def _raw(cases: list[dict], name: str) -> np.ndarray:
     return np.array([float(int(c[name])) for c in cases])
+
+
+def black76(header: dict, cases: list[dict]) -> Replay:
+    """Replay `pricesAndDelta`: discounted call, put, and the call's delta."""
+    del header
+    replay = Replay(len(cases))
+    column = lambda name: np.array([float(c[name]) for c in cases])
+    option = (
+        jnp.asarray(column("fwdPrice")),
+        jnp.asarray(column("strikePrice")),
+        jnp.asarray(column("timeToExpirySec") / SECONDS_PER_YEAR),
+        jnp.asarray(column("volatility") / 1e18),
+    )
+    discount = column("discount") / 1e18
+
+    @jax.jit
+    def run(option: tuple) -> tuple:
+        call, put = jnp.ones_like(option[0]), -jnp.ones_like(option[0])
+        delta = black_greeks(*option, call).delta
+        return black_price(*option, call), black_price(*option, put), 1e18 * delta
+
+    indices = np.arange(len(cases))
+    raw_units = RAW_UNITS + ROUNDING * np.maximum(column("fwdPrice"), column("strikePrice"))
+    call, put, delta = (discount * np.asarray(result) for result in run(option))
+    replay.compare("call", indices, call, column("call"), raw_units=raw_units)
+    replay.compare("put", indices, put, column("put"), raw_units=raw_units)
+    replay.compare("callDelta", indices, delta, column("callDelta"), raw_units=ROUNDING * 1e18)
+    return replay
 
 
 def interest(header: dict, cases: list[dict]) -> Replay:
@@ -280,6 +311,7 @@ def _compare_bids(replay: Replay, cases: list[dict], done: PortfolioBid, scale: 
 
 
 ADAPTERS = {
+    "derive_black76": black76,
     "derive_irm": interest,
     "derive_perp_funding": funding,
     "derive_dutch_auction": auction,

@@ -1,20 +1,76 @@
-"""Derive v2: cash rate, funding and portfolio auctions of an options and perpetuals exchange.
+"""Derive v2: margins, cash rate, funding and portfolio auctions of an options exchange.
 
-Parameters are those of the mainnet configuration. Source: derivexyz/v2-core 7736900d,
+Parameters are those of the mainnet configuration of June 2025. Source: derivexyz/v2-core 7736900d,
 scripts/config-mainnet.sol.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxrisk.numerics.gate import smaller
 from jaxrisk.venue.auction_price import TwoPhaseDecrease
+from jaxrisk.venue.contingency import ConfidenceCharge, PegCharge
+from jaxrisk.venue.expiry_payoff import PayoffMargin
 from jaxrisk.venue.funding import PremiumFunding
 from jaxrisk.venue.interest import utilisation
 from jaxrisk.venue.portfolio_auction import PortfolioAuctionTerms
+from jaxrisk.venue.portfolio_margin import BasisCharge, PortfolioTerms, TimeDiscount
+from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, SmileShock, VolatilityShock
+from jaxrisk.venue.short_option import ShortOptionMargin
 from jaxrisk.venue.slope_rate import SlopeRate
+from jaxrisk.venue.standard_margin import StandardTerms
+
+
+class Market(NamedTuple):
+    """Standard margin of one market, as fractions.
+
+    Attributes:
+        perpetual: initial and maintenance margin of a perpetual.
+        collateral: initial and maintenance weight of the underlying as collateral.
+        highest: initial share of spot of a short option at the money.
+        lowest: initial share of spot of a short option far out of the money.
+        maintenance: share of spot, and of the mark price of puts.
+        unpaired: initial and maintenance charge on an uncovered short call, times the forward.
+    """
+
+    perpetual: tuple[float, float]
+    collateral: tuple[float, float]
+    highest: float
+    lowest: float
+    maintenance: float
+    unpaired: tuple[float, float]
+
+
+_MAJOR = (0.15, 0.13, 0.09, (1.2, 1.1))
+_MINOR = (0.25, 0.225, 0.15, (1.4, 1.3))
+MARKETS: dict[str, Market] = {
+    "ETH": Market((0.1, 0.065), (0.8 * 0.9375, 0.8), *_MAJOR),
+    "BTC": Market((0.1, 0.065), (0.75 * 0.93, 0.75), *_MAJOR),
+    "SNX": Market((0.1, 0.065), (0.7 * 0.65, 0.7), *_MINOR),
+}
+"""Markets with options of their own in the standard configuration."""
+
+
+class Row(NamedTuple):
+    """One scenario, with the fields of `jaxrisk.venue.scenario_grid.Scenarios`."""
+
+    move: float
+    volatility: float = 0.0
+    tilt: float = 0.0
+    wings: float = 0.0
+    weight: float = 1.0
+
+
+# What counts of a move beyond 18 % is what would count of 13.86 %, which is 0.77 x 18 %.
+_TAILS = tuple(
+    Row(move, volatility=1.0, weight=0.1386 / abs(move))
+    for move in (-0.66, -0.33, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
+)
+_SMILES = (Row(0.0, tilt=1.0), Row(0.0, wings=1.0))
 
 SMALLEST = 1e-18
 """Smallest number the contracts compute with."""
@@ -27,6 +83,144 @@ class GrowthRefusal(IntEnum):
     NONE = 0
     NO_TIME = 1
     UNDERFLOW = 2
+
+
+def standard_terms(market: str, dtype: jnp.dtype | type) -> StandardTerms:
+    """Return the standard margin of a market.
+
+    Source: StandardManager.sol, `getSRMParams` of the configuration.
+
+    Args:
+        market: one of `MARKETS`.
+        dtype: of the coefficients.
+    """
+    row = MARKETS[market]
+    number = lambda x: jnp.asarray(x, dtype)
+    unsure = ConfidenceCharge(threshold=number(0.55), factor=number(1.0))
+    return StandardTerms(
+        option=ShortOptionMargin(
+            highest=number(row.highest),
+            lowest=number(row.lowest),
+            call=number(row.maintenance),
+            put=number(row.maintenance),
+            put_of_mark=number(row.maintenance),
+            put_cover=number(1.05),
+        ),
+        payoff=PayoffMargin(unpaired=number(row.unpaired)),
+        perpetual=number(row.perpetual),
+        collateral=number(row.collateral),
+        perpetual_confidence=unsure,
+        option_confidence=unsure,
+        collateral_confidence=unsure,
+        peg=PegCharge(threshold=number(0.99), factor=number(2.0)),
+    )
+
+
+def portfolio_terms_1(dtype: jnp.dtype | type) -> PortfolioTerms:
+    """Return the first portfolio margin: 23 scenarios within 20 % of the spot.
+
+    Source: PMRM.sol, PMRMLib.sol, `getDefaultScenarios` and `getPMRMParams` of the configuration.
+    """
+    number = lambda x: jnp.asarray(x, dtype)
+    return PortfolioTerms(
+        grid=ScenarioGrid(
+            scenarios=_scenarios(_rungs(0.2, 0.05), dtype),
+            volatility=_volatility_shock(0.6, 0.3, 0.0, dtype),
+        ),
+        basis=BasisCharge(
+            up=number(0.05), down=number(-0.05), flat=number(1.0), per_year=number(1.2)
+        ),
+        discount=TimeDiscount(
+            long=number(0.95),
+            long_rate=number(1.0),
+            long_spread=number(0.12),
+            short=number(1.0),
+            short_rate=number(0.0),
+            short_spread=number(0.0),
+        ),
+        loss_factor=number([1.25, 1.0]),
+        peg=PegCharge(threshold=number(0.99), factor=number(4.0)),
+        perpetual=number([0.03, 0.03]),
+        naked=number([0.02, 0.02]),
+        multiplied=jnp.asarray(True),
+        confidence=ConfidenceCharge(threshold=number(0.55), factor=number(1.0)),
+    )
+
+
+def portfolio_terms_2(dtype: jnp.dtype | type) -> PortfolioTerms:
+    """Return the second portfolio margin: 33 scenarios, with damped tails and moves of the smile.
+
+    Bases of the discount are as configured, 1.05 where an expiry is worth something and 0.95 where
+    it is worth less than nothing; the contract's own tests have them the other way round, 0.95 and
+    1.04, which is the prudent one.
+
+    Source: PMRM_2.sol, PMRMLib_2.sol, `getDefaultPM2Scenarios` and `getPMRM2Params` of the
+    configuration.
+    """
+    number = lambda x: jnp.asarray(x, dtype)
+    return PortfolioTerms(
+        grid=ScenarioGrid(
+            scenarios=_scenarios((*_rungs(0.18, 0.045), *_TAILS, *_SMILES), dtype),
+            volatility=_volatility_shock(0.5, 0.3, 0.4, dtype),
+            smile=SmileShock(
+                tilt=number(0.25),
+                tilt_slope=number(-0.1),
+                wings=number(0.25),
+                wings_slope=number(-0.1),
+                nearest=number(0.01),
+                width=number(4.0),
+                level=number(0.6),
+                level_slope=number(0.0),
+            ),
+        ),
+        basis=BasisCharge(
+            up=number(0.045), down=number(-0.045), flat=number(0.5), per_year=number(2.0)
+        ),
+        discount=TimeDiscount(
+            long=number(1.05),
+            long_rate=number(0.0),
+            long_spread=number(0.16),
+            short=number(0.95),
+            short_rate=number(0.0),
+            short_spread=number(0.16),
+        ),
+        loss_factor=number([1.0, 0.8]),
+        peg=PegCharge(threshold=number(0.99), factor=number(4.0)),
+        perpetual=number([0.04, 0.03]),
+        naked=number([0.005, 0.003]),
+        multiplied=jnp.asarray(False),
+        confidence=ConfidenceCharge(threshold=number(0.55), factor=number(1.0)),
+    )
+
+
+def _rungs(reach: float, step: float) -> tuple[Row, ...]:
+    """Return moves from `reach` down to minus it: three of volatility each, one at the ends."""
+    count = round(reach / step)
+    rows: list[Row] = []
+    for k in range(count, -count - 1, -1):
+        directions = (1.0,) if abs(k) == count else (1.0, 0.0, -1.0)
+        rows += [Row(k * step, volatility=direction) for direction in directions]
+    return tuple(rows)
+
+
+def _scenarios(rows: Sequence[Row], dtype: jnp.dtype | type) -> Scenarios:
+    columns = jnp.asarray(rows, dtype).T
+    return Scenarios(**dict(zip(Row._fields, columns, strict=True)))
+
+
+def _volatility_shock(
+    up: float, down: float, minimum: float, dtype: jnp.dtype | type
+) -> VolatilityShock:
+    number = lambda x: jnp.asarray(x, dtype)
+    return VolatilityShock(
+        up=number(up),
+        down=number(down),
+        short_power=number(0.3),
+        long_power=number(0.13),
+        pivot=number(30.0 / 365.0),
+        floor=number(1.0 / 365.0),
+        minimum=number(minimum),
+    )
 
 
 def cash_rate(dtype: jnp.dtype | type) -> SlopeRate:
