@@ -44,15 +44,15 @@ class LiquidationMap:
     bad_debt: Float[Array, "*grid"]
 
 
-def volatile_assets(market: Market, *, above: float = 0.10) -> Bool[np.ndarray, " asset"]:
+def volatile_assets(market: Market, *, least: float = 0.10) -> Bool[np.ndarray, " asset"]:
     """Return which assets are volatile, on the host: the ones a joint move takes along.
 
     Args:
         market: the opening market, whose running variance is that of the configuration.
-        above: volatility per year beyond which an asset is volatile; one pegged to a volatile
+        least: volatility per year from which on an asset is volatile; one pegged to a volatile
             asset is volatile too.
     """
-    volatile = np.sqrt(np.asarray(market.variance, np.float64)) > above
+    volatile = np.sqrt(np.asarray(market.variance, np.float64)) >= least
     return np.asarray(with_pegged(market, jnp.asarray(volatile)))
 
 

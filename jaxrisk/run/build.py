@@ -19,12 +19,12 @@ from jaxrisk.market.oracle import (
     SpotOracle,
 )
 from jaxrisk.market.state import Market
+from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
 from jaxrisk.run.build_market import (
     build_liquidity,
     build_paths,
     read_history,
-    volatile_assets,
     volatilities,
 )
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
@@ -123,7 +123,7 @@ def build(config: Config) -> Built:
     return Built(
         system=system,
         books=tuple(books),
-        volatile=volatile_assets(config),
+        volatile=volatile_assets(market),
         synthetic=positions.synthetic,
         data_quality=tuple(notes),
         assumptions=_assumptions(config, venues),

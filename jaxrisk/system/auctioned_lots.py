@@ -332,7 +332,8 @@ def go(
 ) -> tuple[VenueState, Offer]:
     """Return the venue after the seizures, the purchases as rationed, and the restarts due.
 
-    Seizures need nobody's money and are never rationed.
+    Seizures need nobody's money and are never rationed. Arguments are those of
+    `jaxrisk.system.execution.Play`.
     """
     rule, terms, accounts = _rule(venue), _terms(venue), venue.accounts
     growth = jnp.exp(state.log_index)

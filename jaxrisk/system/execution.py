@@ -22,6 +22,11 @@ Scalar = Float[Array, ""]
 class Play:
     """One kind of execution, in two moves of a round.
 
+    In every kind `system` is the whole system, `venue` its venue, `book` the venue's accounts in
+    tranches, `state` and `market` the venue and the market before the round or the step, `wanted`
+    what `look` found; `offers` and `shares` have an entry a class: what goes through of it after
+    rationing, and which share of it that is. `mid` is `(asset,)`, the market's mid.
+
     Attributes:
         look: `(system, venue, book, state, market, rules) -> (wanted, offers)`: what would be
             done at the prices the venue sees, and what each class of it would sell and cost.

@@ -29,8 +29,8 @@ class Preset:
     """A protocol's rules as a configuration sees them.
 
     Attributes:
-        build: `(accounts, assets, **options) -> Venue`; every preset takes `name`, `overrides`,
-            `oracle`, `reserve` and `insurance` besides its own options.
+        build: `(accounts, assets, **options) -> Venue`; besides its own options every preset takes
+            `name`, `overrides` and those of `Common`.
         required: names of the options it cannot do without.
         terms: from overrides and options to the thresholds of a book.
         deployments: names of its shipped parameter tables; none where it has no `deployment`.
