@@ -117,6 +117,10 @@ REFUSED = {
         {"accounts": dataclasses.replace(BOOK, collateral=jnp.asarray([[1.0, 0.0]]))},
         "1 accounts lack collateral or debt, the first is number 2",
     ),
+    "category": (
+        {"accounts": dataclasses.replace(BOOK, category=jnp.asarray([0, 1]))},
+        "a pool has no risk categories",
+    ),
     "several": (
         {
             "accounts": dataclasses.replace(

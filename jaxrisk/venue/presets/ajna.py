@@ -224,6 +224,8 @@ def _check_book(
         )
     if posted == owed:
         raise ValueError(f"{name}: {posted} is what loans owe and cannot be their collateral")
+    if np.any(np.asarray(accounts.category) != 0):
+        raise ValueError(f"{name}: a pool has no risk categories; leave them out of the book")
     held, debt = (np.asarray(x, np.float64)[0] for x in (accounts.collateral, accounts.debt))
     odd = np.flatnonzero(~((held > 0) & (debt > 0)))
     if len(odd):
