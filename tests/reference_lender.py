@@ -113,7 +113,7 @@ def step(world: World, pool: Pool, log_return: np.ndarray, hours: float, rounds:
         if loan.auction is not None:
             loan.auction.since, loan.auction.age = loan.auction.age, loan.auction.age + hours
     for _ in range(rounds):
-        _round(world, pool)
+        play_round(world, pool)
 
 
 def price_in_use(pool: Pool, market: float) -> float:
@@ -126,18 +126,20 @@ def price_in_use(pool: Pool, market: float) -> float:
     return LOWEST
 
 
-def _round(world: World, pool: Pool) -> None:
+def play_round(world: World, pool: Pool) -> list[float]:
+    """Play one round in place, and return the rations of what is taken whole and in part."""
     mids = [world.mid(a) for a in range(len(world.price))]
     coin = mids[pool.owed]
     market = mids[pool.held] / coin
     kicks = _kick(pool, market, (world.cost or 0.0) / coin)
     pool.book("keeper_cost", kicks * (world.cost or 0.0))
     _bucket_takes(world, pool, market, coin)
-    sold = _outside_takes(world, pool, market, coin)
+    sold, shares = _outside_takes(world, pool, market, coin)
     _settle(pool, coin)
     units = np.zeros(len(mids))
     units[pool.held] = sold
     pool.book("proceeds", float(units @ _sell(world, units, mids)))
+    return shares
 
 
 def _kick(pool: Pool, market: float, cost: float) -> int:
@@ -229,12 +231,14 @@ def _bucket_takes(world: World, pool: Pool, market: float, coin: float) -> None:
             pool.book("depositor_gain", mine * market * coin - gone * coin)
 
 
-def _outside_takes(world: World, pool: Pool, market: float, coin: float) -> float:
-    """Let outsiders take what pays, and return the units they sell."""
+def _outside_takes(
+    world: World, pool: Pool, market: float, coin: float
+) -> tuple[float, list[float]]:
+    """Let outsiders take what pays, and return the units they sell and the rations."""
     limit = market / (1.0 + world.minimum_return)
     loans = [loan for loan in _running(pool, limit) if loan.collateral > 0 and loan.debt > 0]
     if not loans:
-        return 0.0
+        return 0.0, [1.0, 1.0]
     rows = []
     for loan in loans:
         assert loan.auction is not None
@@ -257,8 +261,8 @@ def _outside_takes(world: World, pool: Pool, market: float, coin: float) -> floa
     for loan, ask, (low, high) in zip(loans, asks, rows, strict=True):
         price = min(max(ask, low), high)
         classes[0 if low <= ask else 1].append((loan, _needed(loan, price, price)[0], price))
-    sold = 0.0
-    for rows_, share in zip(classes, _rations(world, pool.held, classes, coin), strict=True):
+    sold, shares = 0.0, _rations(world, pool.held, classes, coin)
+    for rows_, share in zip(classes, shares, strict=True):
         for loan, units, price in rows_:
             mine = share * units
             reward = _take(pool, loan, mine, price, price, share == 1.0)
@@ -267,7 +271,7 @@ def _outside_takes(world: World, pool: Pool, market: float, coin: float) -> floa
             pool.book("keeper_cost", share * (world.cost or 0.0))
             pool.book("liquidated", mine * market * coin)
             sold += mine
-    return sold
+    return sold, shares
 
 
 def _worth(world: World, a: int, units: float) -> float:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.numerics.keys import root_key
+from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, simulator
-from jaxrisk.system.system import Flow, System
+from jaxrisk.system.system import Flow, System, opening_state
 from jaxrisk.system.trace import tracer
 from jaxrisk.venue.accrual import CurveInterest
-from jaxrisk.venue.lender_auctions import LenderAuctions
+from jaxrisk.venue.lender_auctions import LenderAuctions, LoanAuctions
 from jaxrisk.venue.stability_fee import StabilityFee
 from jaxrisk.venue.venue import Pool
 from tests import lender_systems, systems
@@ -115,6 +116,91 @@ def test_the_comparison_is_not_of_nothing():
     assert own.flows["treasury_paid"] > 0
     assert own.flows["depositor_loss"] > 0
     assert own.flows["depositor_gain"] < 0
+
+
+@jax.jit
+def one_round(system, layout, kept):
+    books = cut_books(system, layout)
+    state = opening_state(system, books)
+    venues = (dataclasses.replace(state.venues[LENT], execution=kept),)
+    _, (venue,), _ = cascade_round(system, books, state.market, venues, None)
+    return venue
+
+
+def under_way(system: System, seed: int) -> tuple[LoanAuctions, list[reference.Auction | None]]:
+    """Return auctions of random ages and terms, of most loans, in both forms."""
+    rng = np.random.default_rng([seed, 3])
+    (venue,) = system.venues
+    held, owed = (np.asarray(x)[0] for x in (venue.accounts.collateral, venue.accounts.debt))
+    auctions = []
+    for collateral, debt in zip(held, owed, strict=True):
+        threshold = debt / collateral * rng.uniform(0.8, 1.2)
+        neutral = threshold * rng.uniform(1.05, 1.3)
+        since = rng.uniform(3.0, 9.0)
+        auction = reference.Auction(
+            top=neutral * rng.uniform(1.0, 1.3),
+            neutral=neutral,
+            threshold=threshold,
+            share=rng.uniform(0.005, 0.03),
+            bond=debt * rng.uniform(0.0, 0.01),
+            cover=debt * rng.uniform(0.0, 0.01),
+            since=since,
+            age=since + rng.uniform(0.01, 3.0),
+        )
+        auctions.append(auction if rng.uniform() < 0.8 else None)
+    column = lambda name, scale=1.0: jnp.asarray(
+        [0.0 if a is None else getattr(a, name) * scale for a in auctions]
+    )
+    kept = LoanAuctions(
+        reference=column("top"),
+        neutral=column("neutral"),
+        threshold=column("threshold"),
+        bond_share=column("share"),
+        bond=column("bond"),
+        cover=column("cover"),
+        since=column("since", 1.0 / 8760.0),
+        elapsed=column("age", 1.0 / 8760.0),
+        deposits=slot(system).deposits,
+    )
+    return kept, auctions
+
+
+def check_round(seed: int, **values: Any) -> tuple[reference.Pool, list[float]]:
+    """Play one round from auctions under way in both, and return the reference and its rations."""
+    system = random_system(**values, seed=seed, log_reserves=4.0, leaving=1.0, fall=0.1)
+    kept, auctions = under_way(system, seed)
+    layout = layouts(system, Plan(steps=1, health_groups=1))
+    found = jax.device_get(one_round(system, layout, kept))
+    world, own = reference_world(system), reference_pool(system)
+    for loan, auction in zip(own.loans, auctions, strict=True):
+        loan.auction = auction
+    shares = reference.play_round(world, own)
+    size = float(np.abs(np.asarray(system.venues[LENT].pool)).sum())
+    for actual, expected in (
+        (found.pool[:, 0], [own.pool.get(row.name.lower(), 0.0) for row in Pool]),
+        (found.execution.deposits[:-1], [amount for _, amount in own.deposits]),
+        (found.flows, [own.flows.get(entry.name.lower(), 0.0) for entry in Flow]),
+    ):
+        assert_close(actual, expected, rtol=1e-8, atol=1e-8 * size)
+    bonds = [0.0 if loan.auction is None else loan.auction.bond for loan in own.loans]
+    assert_close(found.execution.bond, bonds, rtol=1e-8, atol=1e-8 * size)
+    return own, shares
+
+
+@on_both_kinds
+@given(
+    seed=VALUES["seed"], log_depth=VALUES["log_depth"], ladder=VALUES["ladder"], idle=VALUES["idle"]
+)
+def test_a_round_of_auctions_under_way_is_that_of_the_reference(has_cost, **values):
+    check_round(has_cost=has_cost, **values)
+
+
+def test_some_rounds_take_loans_in_part():
+    found = [
+        check_round(s, has_cost=False, log_depth=6.0, ladder=0.75, idle=0.1) for s in range(20)
+    ]
+    assert any(0 < shares[1] < 1 for _, shares in found)
+    assert any(own.flows["depositor_gain"] != 0 for own, _ in found)
 
 
 @pytest.mark.slow
