@@ -251,28 +251,37 @@ def in_other_numeraire(system: System, factor: float) -> System:
     )
 
 
-def rules_of(system: System, *, rounds: int = ROUNDS, differentiable: bool = False) -> StepRules:
+def rules_of(
+    system: System,
+    *,
+    rounds: int = ROUNDS,
+    differentiable: bool = False,
+    step_years: float = STEP_YEARS,
+) -> StepRules:
     """Return the rules of a step as the tests play it."""
     return StepRules(
-        step_years=jnp.asarray(STEP_YEARS, system.market.price.dtype),
+        step_years=jnp.asarray(step_years, system.market.price.dtype),
         rounds=rounds,
         differentiable=differentiable,
     )
 
 
-def played_verb_by_verb(system: System, *, afresh: bool = False) -> list[tuple[str, State]]:
+def played_verb_by_verb(
+    system: System, *, afresh: bool = False, step_years: float = STEP_YEARS
+) -> list[tuple[str, State]]:
     """Return the opening state and the state after every verb of every step, as NumPy.
 
     Args:
         system: from `random_system`.
         afresh: compile again, for code that was changed under way.
+        step_years: length of a step.
     """
     layout = layouts(system, Plan(steps=STEPS, health_groups=1))
     play = _verbs
     if afresh:
         # Another function object: JAX would find the trace of the same one.
         play = jax.jit(functools.partial(verb_states))
-    stages = jax.device_get(play(system, layout, rules_of(system)))
+    stages = jax.device_get(play(system, layout, rules_of(system, step_years=step_years)))
     opening, moved, accrued, rounds, absorbed = stages
     at = lambda tree, *index: jax.tree.map(lambda x: x[index], tree)
     played = [("opening", opening)]

@@ -37,6 +37,7 @@ from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
+from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.presets import PRESETS, Terms
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
@@ -316,7 +317,12 @@ def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
 def _note_liquidity(
     name: str, section: VenueSection, venue: Venue, assets: Sequence[str], notes: list[str]
 ) -> None:
-    """Note where available liquidity is the preset's; a venue that issues its coin holds none."""
+    """Note where available liquidity is the preset's; a venue that issues its coin holds none.
+
+    Where lenders' deposits are stated, so is what is not lent out.
+    """
+    if isinstance(venue.execution, LenderAuctions):
+        return
     held = np.asarray(venue.pool[Pool.CASH]) > 0
     unstated = [
         assets[i]
@@ -357,6 +363,8 @@ _EXECUTION_NOTES = {
     AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
     DepositPool: "deposits pay for liquidations at once and neither come nor go; depositors sell a "
     "stated share of what they get at almost any price and hold the rest",
+    LenderAuctions: "lenders leave their deposits where they are; loans that those do not back are "
+    "kicked once the market is below their neutral price",
     BandConversion: "outsiders trade the bands to the market price in every round; what they sell "
     "back moves no price",
 }

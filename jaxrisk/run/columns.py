@@ -16,6 +16,8 @@ BEARERS: dict[str, str] = {
     "suppliers (deficit carried)": "left in the pool as a deficit that suppliers carry",
     "stability pool depositors": "paid by depositors for debts beyond the collateral they got",
     "other borrowers (redistributed)": "handed to the other borrowers, debt beyond collateral",
+    "lenders (highest price first)": "written off deposits after reserves, those at the highest "
+    "prices first",
     "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
     "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",

@@ -82,6 +82,7 @@ def scenario_table(
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
         if venue.residual is Residual.BORROWERS:
             table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
+        if venue.residual in (Residual.BORROWERS, Residual.LENDERS):
             table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
@@ -102,6 +103,7 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
         # What is never recognised is still short at the end.
         Residual.STANDING: outcome.shortfall,
         Residual.BORROWERS: outcome.redistributed_loss,
+        Residual.LENDERS: outcome.depositor_loss,
     }
     paid.append(last.get(venue.residual, outcome.supplier_loss)[:, index])
     return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))

@@ -15,6 +15,7 @@ class Residual(Enum):
     DILUTED: the protocol's token is issued and sold for what is missing (Maker's debt auctions).
     BORROWERS: what depositors of a pool do not pay is handed to the other accounts, so nothing is
         ever written off (Liquity).
+    LENDERS: lenders lose what reserves do not pay, those who stated the highest price first (Ajna).
     STANDING: nothing is ever recognised; debt without collateral stays on the books and accrues,
         suppliers are whole on paper and the last ones to leave are short (Aave v3.0 to v3.2).
     """
@@ -24,6 +25,7 @@ class Residual(Enum):
     DILUTED = "token holders (dilution)"
     STANDING = "suppliers (debt left standing)"
     BORROWERS = "other borrowers (redistributed)"
+    LENDERS = "lenders (highest price first)"
 
 
 DEPOSITORS = "stability pool depositors"
