@@ -191,6 +191,10 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         for key in own.options
         if key not in preset.asset_options
     ]
+    if section.coverage and not preset.coverage:
+        problems.append(
+            f"venues.{name}.coverage: preset {section.preset} has no staked coverage; drop it"
+        )
     given |= section.options
     problems += [
         f"venues.{name}.{key}: missing; preset {section.preset} needs it"
@@ -290,10 +294,17 @@ def _venue(
             oracle=_oracle(section, run, len(assets)),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
+            **_coverage(section),
             **_options(name, section),
         )
     except ValueError as error:
         raise ConfigError(f"venues.{name}: {error}") from error
+
+
+def _coverage(section: VenueSection) -> dict[str, Any]:
+    """Return the stakes behind a venue as an argument of its preset, none where there are none."""
+    stakes = {asset: own.model_dump(exclude_none=True) for asset, own in section.coverage.items()}
+    return {"coverage": stakes} if stakes else {}
 
 
 def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
@@ -368,6 +379,11 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         f"{venue.name}: {_EXECUTION_NOTES[type(venue.execution)]}"
         for venue in venues
         if type(venue.execution) in _EXECUTION_NOTES
+    ]
+    executions += [
+        f"{name}: staked coverage is slashed as soon as there is a deficit, and stakers stay"
+        for name, section in config.venues.items()
+        if section.coverage
     ]
     return (
         f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"

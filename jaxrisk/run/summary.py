@@ -23,6 +23,7 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.band_conversion import BandConversion
+from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Pool, Venue
 from jaxrisk.venue.waterfall import DEPOSITORS, Residual
 
@@ -78,6 +79,8 @@ def scenario_table(
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
         for bearer, values in _borne(venue, v, outcome):
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
+        if any(isinstance(fund, StakedCoverage) for fund in venue.waterfall):
+            table[f"slash_fee_{venue.name}_usd"] = wide(outcome.slash_fee)[:, v]
         if play_of(venue).unsold is not None:
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
         if venue.residual is Residual.BORROWERS:

@@ -14,7 +14,7 @@ from jaxrisk.venue.execution import Execution, KeeperCalls
 from jaxrisk.venue.incentive import Incentive
 from jaxrisk.venue.interest import Interest
 from jaxrisk.venue.recognition import Recognition
-from jaxrisk.venue.waterfall import Residual
+from jaxrisk.venue.waterfall import Capacity, Fund, Residual
 
 
 class Pool(IntEnum):
@@ -48,7 +48,9 @@ class Venue:
         recognition: when debt is bad.
         interest: how debts grow.
         pool: `(row, debt_asset)` opening balance sheet, rows as in `Pool`, units.
-        funds: `(layer,)` loss-absorbing capacity in the numeraire, in paying order.
+        funds: `(layer,)` what each fund holds, in paying order: a capacity in the numeraire, or
+            units of what its rule says.
+        fund_rules: how each fund pays; where none is given, all are capacities.
         name: of the venue.
         fund_names: of the layers of `funds`.
         execution: who takes the other side of a closed account.
@@ -66,12 +68,18 @@ class Venue:
     interest: Interest
     pool: Float[Array, "row debt_asset"]
     funds: Float[Array, " layer"]
+    fund_rules: tuple[Fund, ...] = ()
     execution: Execution = KeeperCalls()
     name: str = static()
     fund_names: tuple[str, ...] = static()
     residual: Residual = static()
     categories: tuple[str, ...] = static()
     treasury_pays: bool = static(default=False)
+
+    @property
+    def waterfall(self) -> tuple[Fund, ...]:
+        """How each fund pays, in paying order."""
+        return self.fund_rules or (Capacity(),) * self.funds.shape[0]
 
 
 def opening_pool(

@@ -9,6 +9,7 @@ Source: aave-dao/aave-v3-origin, LiquidationLogic, GenericLogic, ReserveLogic.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +23,10 @@ from jaxrisk.venue.interest import KinkedRate
 from jaxrisk.venue.presets.aave_v3_ethereum import CATEGORIES, RESERVES, Category, Reserve
 from jaxrisk.venue.presets.asset_terms import problems_of
 from jaxrisk.venue.presets.preset import Preset, Terms
+from jaxrisk.venue.presets.umbrella import coverage_funds
 from jaxrisk.venue.recognition import AtZeroCollateral
-from jaxrisk.venue.venue import Venue, opening_pool
-from jaxrisk.venue.waterfall import Residual
+from jaxrisk.venue.venue import Pool, Venue, opening_pool
+from jaxrisk.venue.waterfall import Capacity, Residual
 
 DEPLOYMENTS = {"ethereum_core_2025_12": (RESERVES, CATEGORIES)}
 DEFAULT_DEPLOYMENT = "ethereum_core_2025_12"
@@ -51,6 +53,7 @@ def aave_v3(
     oracle: Oracle | None = None,
     reserve: float = 0.0,
     insurance: float = 0.0,
+    coverage: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Venue:
     """Return an Aave v3 pool holding `accounts`.
 
@@ -63,11 +66,13 @@ def aave_v3(
         overrides: parameters by asset that replace or add to the table (names as in `Reserve`).
         oracle: which price the pool sees; the market's mid where not given.
         reserve: protocol reserve that pays first, numeraire.
-        insurance: staked insurance that pays next, numeraire.
+        insurance: capacity that pays last, numeraire.
+        coverage: stakes that are slashed between the two, by covered asset, with terms as in
+            `umbrella.Stake`.
 
     Raises:
         ValueError: an asset with a position has no parameters, an override has no such name, or a
-            value makes no sense.
+            value or a stake makes no sense.
     """
     dtype = accounts.collateral.dtype
     reserves, modes = DEPLOYMENTS[deployment]
@@ -79,6 +84,14 @@ def aave_v3(
     cash = _opening_cash(owed, np.asarray(accounts.debt.sum(axis=1), np.float64))
     array = lambda values: jnp.asarray(np.asarray(list(values), np.float64), dtype)
     by_mode = lambda field: array(_by_mode(field, collateral, held, modes))
+    pool = opening_pool(accounts, array(cash))
+    stakers, stakes, slashing = coverage_funds(
+        coverage or {},
+        assets,
+        accounts.debt_assets,
+        np.asarray(pool[Pool.SUPPLIED]).tolist(),
+        dtype,
+    )
     return Venue(
         accounts=accounts,
         oracle=oracle or SpotOracle(),
@@ -98,10 +111,11 @@ def aave_v3(
             optimal_utilisation=array(r.optimal_utilisation for r in owed),
             reserve_factor=array(r.reserve_factor for r in owed),
         ),
-        pool=opening_pool(accounts, array(cash)),
-        funds=array([reserve, insurance]),
+        pool=pool,
+        funds=array([reserve, *stakes, insurance]),
+        fund_rules=(Capacity(), *slashing, Capacity()),
         name=name,
-        fund_names=("reserve", "insurance"),
+        fund_names=("reserve", *stakers, "insurance"),
         residual=Residual.CARRIED,
         categories=("", *modes),
     )
@@ -158,4 +172,6 @@ def _terms(
     return Terms(thresholds, {name: mode.liquidation_threshold for name, mode in modes.items()})
 
 
-PRESET = Preset(build=aave_v3, required=(), terms=_terms, deployments=tuple(DEPLOYMENTS))
+PRESET = Preset(
+    build=aave_v3, required=(), terms=_terms, deployments=tuple(DEPLOYMENTS), coverage=True
+)
