@@ -396,7 +396,8 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "call; calls are rationed to what can be sold without a loss",
         "borrowers do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
-        "supply and borrow caps, frozen reserves and governance actions are not modelled",
+        "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
+        "actions are not modelled",
         *executions,
     )
 

@@ -13,6 +13,7 @@ from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.execution import Execution, KeeperCalls
 from jaxrisk.venue.incentive import Incentive
 from jaxrisk.venue.interest import Interest
+from jaxrisk.venue.limits import Limit
 from jaxrisk.venue.recognition import Recognition
 from jaxrisk.venue.waterfall import Capacity, Fund, Residual
 
@@ -54,6 +55,7 @@ class Venue:
         name: of the venue.
         fund_names: of the layers of `funds`.
         execution: who takes the other side of a closed account.
+        limits: caps on new risk, for what a snapshot says: nobody takes any in a scenario.
         residual: who bears what the funds do not cover.
         treasury_pays: whether the protocol's own claims bear losses before the funds do.
         categories: names of the risk categories, base first.
@@ -70,6 +72,7 @@ class Venue:
     funds: Float[Array, " layer"]
     fund_rules: tuple[Fund, ...] = ()
     execution: Execution = KeeperCalls()
+    limits: tuple[Limit, ...] = ()
     name: str = static()
     fund_names: tuple[str, ...] = static()
     residual: Residual = static()

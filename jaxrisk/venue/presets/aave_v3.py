@@ -8,11 +8,12 @@ a deficit that is carried while suppliers stay whole on paper.
 Source: aave-dao/aave-v3-origin, LiquidationLogic, GenericLogic, ReserveLogic.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
@@ -20,6 +21,7 @@ from jaxrisk.venue.close import FractionClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import AssetBonus
 from jaxrisk.venue.interest import KinkedRate
+from jaxrisk.venue.limits import Limit
 from jaxrisk.venue.presets.aave_v3_ethereum import CATEGORIES, RESERVES, Category, Reserve
 from jaxrisk.venue.presets.asset_terms import problems_of
 from jaxrisk.venue.presets.preset import Preset, Terms
@@ -118,6 +120,20 @@ def aave_v3(
         fund_names=("reserve", *stakers, "insurance"),
         residual=Residual.CARRIED,
         categories=("", *modes),
+        limits=_limits(held, owed, lambda units: jnp.asarray(units, dtype)),
+    )
+
+
+def _limits(
+    held: list[Reserve], owed: list[Reserve], array: Callable[[float], Array]
+) -> tuple[Limit, ...]:
+    """Return the caps of the reserves in the book, as far as they are known."""
+    caps = [("supply cap", False, row, r.supply_cap) for row, r in enumerate(held)]
+    caps += [("borrow cap", True, row, r.borrow_cap) for row, r in enumerate(owed)]
+    return tuple(
+        Limit(name=name, most=array(most), is_debt=is_debt, row=row)
+        for name, is_debt, row, most in caps
+        if most is not None
     )
 
 
@@ -173,5 +189,10 @@ def _terms(
 
 
 PRESET = Preset(
-    build=aave_v3, required=(), terms=_terms, deployments=tuple(DEPLOYMENTS), coverage=True
+    build=aave_v3,
+    required=(),
+    terms=_terms,
+    deployments=tuple(DEPLOYMENTS),
+    asset_options=("supply_cap", "borrow_cap"),
+    coverage=True,
 )

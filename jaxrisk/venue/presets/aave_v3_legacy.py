@@ -90,4 +90,5 @@ PRESET = Preset(
     required=(),
     terms=CURRENT.terms,
     deployments=CURRENT.deployments,
+    asset_options=CURRENT.asset_options,
 )
