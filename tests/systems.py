@@ -29,7 +29,9 @@ from jaxrisk.venue.account import Accounts, take
 from jaxrisk.venue.close import FractionClose
 from jaxrisk.venue.presets.aave_v3 import aave_v3
 from jaxrisk.venue.presets.morpho_blue import morpho_blue
+from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.waterfall import Capacity
 
 ASSETS = ("WETH", "wstETH", "USDC")
 PRICE = {"WETH": 3000.0, "wstETH": 3600.0, "USDC": 1.0}
@@ -204,6 +206,45 @@ def _isolated_venue(rng: np.random.Generator, funds: float, repeat: int, dtype: 
 def with_venues(system: System, change: Any) -> System:
     """Return the system with `change(venue)` in place of each venue."""
     return dataclasses.replace(system, venues=tuple(change(v) for v in system.venues))
+
+
+def covered(system: System) -> System:
+    """Return the system with stakes behind its debts, sized by each venue's insurance.
+
+    On the pool deposits of dollars and staked ether, on the isolated venue ether; a part of each
+    is kept, and what stakes do not cover is carried or written down.
+    """
+
+    def change(venue: Venue) -> Venue:
+        reserve, insurance = venue.funds
+        number = lambda x: jnp.asarray(x, insurance.dtype)
+        terms = (
+            [(2, 2, True, 0.5), (0, 1, False, 0.3)]
+            if venue.name == "pool"
+            else [(2, 0, False, 2.0)]
+        )
+        prices = [PRICE[asset] for asset in ASSETS]
+        stakes = [
+            StakedCoverage(
+                offset=number(0.1 * size * insurance / prices[debt]),
+                fee=number(0.1),
+                kept=number(0.2 * size * insurance / prices[staked]),
+                row=venue.accounts.debt_assets.index(debt),
+                covered=debt,
+                staked=staked,
+                pool_share=pool_share,
+            )
+            for debt, staked, pool_share, size in terms
+        ]
+        units = [size * insurance / prices[staked] for _, staked, _, size in terms]
+        return dataclasses.replace(
+            venue,
+            funds=jnp.stack([0.0 * reserve, *units, 0.1 * insurance]),
+            fund_rules=(Capacity(), *stakes, Capacity()),
+            fund_names=("reserve", *(f"stake {i}" for i in range(len(stakes))), "insurance"),
+        )
+
+    return with_venues(system, change)
 
 
 def permuted(system: System, seed: int) -> System:

@@ -192,6 +192,10 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         for key in own.options
         if key not in preset.asset_options
     ]
+    if section.coverage and not preset.coverage:
+        problems.append(
+            f"venues.{name}.coverage: preset {section.preset} has no staked coverage; drop it"
+        )
     given |= section.options
     problems += [
         f"venues.{name}.{key}: missing; preset {section.preset} needs it"
@@ -291,10 +295,17 @@ def _venue(
             oracle=_oracle(section, run, len(assets)),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
+            **_coverage(section),
             **_options(name, section),
         )
     except ValueError as error:
         raise ConfigError(f"venues.{name}: {error}") from error
+
+
+def _coverage(section: VenueSection) -> dict[str, Any]:
+    """Return the stakes behind a venue as an argument of its preset, none where there are none."""
+    stakes = {asset: own.model_dump(exclude_none=True) for asset, own in section.coverage.items()}
+    return {"coverage": stakes} if stakes else {}
 
 
 def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
@@ -377,6 +388,11 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         for venue in venues
         if type(venue.execution) in _EXECUTION_NOTES
     ]
+    executions += [
+        f"{name}: staked coverage is slashed as soon as there is a deficit, and stakers stay"
+        for name, section in config.venues.items()
+        if section.coverage
+    ]
     return (
         f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
         + _DRIFT.get(config.market.model, ""),
@@ -388,7 +404,8 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "call; calls are rationed to what can be sold without a loss",
         "borrowers do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
-        "supply and borrow caps, frozen reserves and governance actions are not modelled",
+        "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
+        "actions are not modelled",
         *executions,
     )
 

@@ -22,7 +22,6 @@ BEARERS: dict[str, str] = {
     "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
     "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",
-    "stakers": "taken from staked backstop capital",
     "token holders (dilution)": "raised by issuing the protocol's token",
 }
 """Who can end up with a loss, and how. A preset with a new kind of bearer adds its name here."""
@@ -113,6 +112,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "depositor_gain_{venue}_usd",
             "USD",
             "collateral that depositors of {venue} got beyond the debt they paid, at market prices",
+        ),
+        (
+            "staker_coverage_{asset}_{venue}_usd",
+            "USD",
+            "bad debt on {venue} covered by slashing the stake behind {asset}",
+        ),
+        (
+            "slash_fee_{venue}_usd",
+            "USD",
+            "taken from stakers of {venue} on top of the bad debt they covered, for the protocol",
         ),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
         ("unsold_{venue}_usd", "USD", "collateral {venue} took over and has not sold at the end"),

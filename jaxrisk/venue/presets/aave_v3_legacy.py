@@ -81,4 +81,5 @@ PRESET = Preset(
     required=(),
     terms=CURRENT.terms,
     deployments=CURRENT.deployments,
+    asset_options=CURRENT.asset_options,
 )

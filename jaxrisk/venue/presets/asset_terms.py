@@ -21,6 +21,8 @@ stands at its optimum."""
 
 _OPTIONAL = ("reserve_factor", "available_liquidity")
 
+_AMOUNTS = ("available_liquidity", "supply_cap", "borrow_cap")
+
 _RANGES = {
     "loan_to_value": (0.0, 1.0),
     "liquidation_threshold": (0.0, 1.0),
@@ -177,7 +179,7 @@ def problems_of(row: Mapping[str, float]) -> list[str]:
         )
     problems += [
         f"{key} = {row[key]:g}: expected 0 or more"
-        for key in ("base_rate", "slope1", "slope2", "available_liquidity")
+        for key in (*_AMOUNTS, "base_rate", "slope1", "slope2")
         if key in row and not row[key] >= 0.0
     ]
     return problems

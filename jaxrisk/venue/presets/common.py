@@ -13,6 +13,7 @@ from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.execution import Execution, KeeperCalls
 from jaxrisk.venue.incentive import Incentive
 from jaxrisk.venue.interest import Interest
+from jaxrisk.venue.limits import Limit
 from jaxrisk.venue.recognition import Recognition
 from jaxrisk.venue.venue import Venue, opening_pool
 from jaxrisk.venue.waterfall import Residual
@@ -48,6 +49,7 @@ def composed(
     execution: Execution | None = None,
     categories: tuple[str, ...] = ("",),
     treasury_pays: bool = False,
+    limits: tuple[Limit, ...] = (),
     oracle: Oracle | None = None,
     reserve: float = 0.0,
     insurance: float = 0.0,
@@ -67,6 +69,7 @@ def composed(
         execution: who takes the other side of a closed account; keepers who call where not given.
         categories: names of the risk categories, base first.
         treasury_pays: whether the protocol's own claims bear losses before the funds do.
+        limits: caps and ceilings.
         oracle: as in `Common`.
         reserve: as in `Common`.
         insurance: as in `Common`.
@@ -88,4 +91,5 @@ def composed(
         residual=residual,
         categories=categories,
         treasury_pays=treasury_pays,
+        limits=limits,
     )

@@ -36,6 +36,7 @@ class Preset:
         deployments: names of its shipped parameter tables; none where it has no `deployment`.
         optional: names of further options it takes.
         asset_options: names of parameters by asset beyond the common ones.
+        coverage: whether it takes `coverage`, stakes that are slashed for its deficits.
     """
 
     build: Callable[..., Venue]
@@ -44,6 +45,7 @@ class Preset:
     deployments: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     asset_options: tuple[str, ...] = ()
+    coverage: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:

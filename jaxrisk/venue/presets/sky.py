@@ -22,10 +22,16 @@ from jaxrisk.venue.auction_price import LinearDecrease, PriceCurve, StairstepDec
 from jaxrisk.venue.close import FullClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import AssetBonus
+from jaxrisk.venue.limits import Limit
 from jaxrisk.venue.presets.asset_terms import Overrides, sides
 from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
-from jaxrisk.venue.presets.sky_ethereum import GLOBAL_CEILING, VAULT_TYPES, VaultType
+from jaxrisk.venue.presets.sky_ethereum import (
+    DEBT_CEILINGS,
+    GLOBAL_CEILING,
+    VAULT_TYPES,
+    VaultType,
+)
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.stability_fee import SECONDS_PER_YEAR, StabilityFee
 from jaxrisk.venue.takeover import AuctionedLots
@@ -126,8 +132,37 @@ def sky(
         residual=RESIDUALS[debt_auctions],
         categories=("", *_further(types)),
         treasury_pays=True,
+        limits=_limits(types, collateral, in_use, lambda units: jnp.asarray(units, dtype)),
         **common,
     )
+
+
+def _limits(
+    types: Mapping[str, VaultType],
+    collateral: Sequence[str],
+    in_use: Sequence[tuple[int, int]],
+    array: Callable[[float], Array],
+) -> tuple[Limit, ...]:
+    """Return the debt ceilings of the vault types in the book, as far as they are known."""
+    keys = [_first(types), *({types[key].asset: key} for key in _further(types))]
+    limits = []
+    for category, row in in_use:
+        key = keys[category][collateral[row]]
+        if key not in DEBT_CEILINGS:
+            continue
+        most, gap = DEBT_CEILINGS[key]
+        limits.append(
+            Limit(
+                name=f"debt ceiling of {key}",
+                most=array(most),
+                gap=None if gap is None else array(gap),
+                is_debt=True,
+                row=0,
+                category=category,
+                against=row,
+            )
+        )
+    return tuple(limits)
 
 
 def _first(types: Mapping[str, VaultType]) -> dict[str, str]:
