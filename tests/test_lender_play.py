@@ -123,7 +123,8 @@ def one_round(system, layout, kept):
     books = cut_books(system, layout)
     state = opening_state(system, books)
     venues = (dataclasses.replace(state.venues[LENT], execution=kept),)
-    _, (venue,), _ = cascade_round(system, books, state.market, venues, None)
+    rules = StepRules(step_years=jnp.asarray(0.0))
+    _, (venue,), _ = cascade_round(system, books, state.market, venues, rules)
     return venue
 
 

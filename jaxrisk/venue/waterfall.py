@@ -195,9 +195,7 @@ class Capacity:
     ) -> Payment:
         """Return the smaller of what is left of the loss and of the fund."""
         del seen
-        # At a tie the capacity decides: more of it would be used only if there is a loss.
-        exceeded = (loss.left > fund) | ((loss.left == fund) & (loss.left > 0))
-        paid = jnp.where(exceeded, fund, loss.left)
+        paid = _within(fund, loss.left)
         return Payment(paid=paid, fund=fund - paid, offset=offset)
 
 
@@ -247,3 +245,26 @@ def pay_in_order(
         offsets=jnp.stack([p.offset for p in payments]),
         paid=jnp.stack([p.paid for p in payments]),
     )
+
+
+def ordered_payment(
+    loss: Float[Array, ""], capacity: Float[Array, " layer"]
+) -> tuple[Float[Array, " layer"], Float[Array, ""]]:
+    """Return what each of several capacities pays, first one first, and what is left unpaid.
+
+    Args:
+        loss: to be paid.
+        capacity: of each layer, in the unit of the loss.
+    """
+    paid, left = [], loss
+    for layer in range(capacity.shape[0]):
+        paid.append(_within(capacity[layer], left))
+        left = left - paid[-1]
+    return jnp.stack(paid), left
+
+
+def _within(capacity: Float[Array, ""], loss: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the smaller of both."""
+    # At a tie the capacity decides: more of it would be used only if there is a loss.
+    exceeded = (loss > capacity) | ((loss == capacity) & (loss > 0))
+    return jnp.where(exceeded, capacity, loss)
