@@ -62,6 +62,35 @@ class SkewShareMargin:
 
 
 @pytree
+class LinearSizeMargin:
+    """Rates that rise by the same amount per unit held, so that the requirement is quadratic.
+
+    `rate = base + slope |q|`, `requirement = N x rate` with notional `N = |q| P`. In contracts
+    settled in their underlying `P` is 1 and so is the unit.
+
+    Source: Deribit, Linear Perpetual and Inverse Perpetual contract specifications.
+
+    Attributes:
+        base: `(2, ...)` initial and maintenance rate of a vanishing position.
+        slope: `(2, ...)` added per unit of the underlying held.
+    """
+
+    base: Rows
+    slope: Rows
+
+    def required(self, size: Positions, price: Positions) -> Rows:
+        """Return initial and maintenance margin of each position, in the unit of `price`.
+
+        Args:
+            size: signed sizes, in units of the underlying.
+            price: of a unit.
+        """
+        units = jnp.abs(size)
+        row = lambda n: units * price * (self.base[n] + self.slope[n] * units)
+        return jnp.stack([row(0), row(1)])
+
+
+@pytree
 class OpenInterestMargin:
     """An initial rate that rises to 100 % as a market's open interest nears its cap.
 

@@ -56,7 +56,7 @@ def black76(header: dict, cases: list[dict]) -> Replay:
     discount = column("discount") / 1e18
 
     @jax.jit
-    def run(option: tuple) -> tuple:
+    def run(option: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> tuple:
         call, put = jnp.ones_like(option[0]), -jnp.ones_like(option[0])
         delta = black_greeks(*option, call).delta
         return black_price(*option, call), black_price(*option, put), 1e18 * delta
