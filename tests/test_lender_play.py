@@ -14,7 +14,7 @@ from jaxrisk.market.paths import GivenMoves
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, simulator
-from jaxrisk.system.system import Flow, System, opening_state
+from jaxrisk.system.system import Flow, StepRules, System, opening_state
 from jaxrisk.system.trace import tracer
 from jaxrisk.venue.accrual import CurveInterest
 from jaxrisk.venue.lender_auctions import LenderAuctions, LoanAuctions

@@ -68,14 +68,14 @@ def look(
     book: Book,
     state: VenueState,
     market: Market,
-    width: Scalar | None,
+    rules: StepRules,
 ) -> tuple[Wanted, tuple[Offer, ...]]:
     """Return kicks, takes by buckets, and the offers of outsiders.
 
     Offers are of loans that would be taken whole, and of those that would be in part. Triggers are
     exact: the smooth twin of a width is not made.
     """
-    del width
+    del rules
     rule = slot_of(venue)
     loans = branches_of(book, state, 1, jnp.exp(state.log_index)[0])[0]
     kept, kicked = _kick(system, venue, state, market, loans)
