@@ -297,13 +297,13 @@ class GearboxV3(Protocol):
 
 @dataclass
 class Fluid(Protocol):
-    """A level of debt per collateral falls to the threshold and draws all above it down to it.
+    """A level of debt per collateral falls to a threshold and draws all above it down to it.
 
     Accounts above the max limit are taken over whole and sold together, debt for collateral, if
     together they are worth more than they owe; until then they stay.
     """
 
-    threshold: float
+    level: float
     max_limit: float
     penalty: float
     sells_absorbed: bool = False
@@ -322,8 +322,8 @@ class Fluid(Protocol):
         if self._is_absorbed(called.account):
             sold = self.sells_absorbed
             return Close(called.debt, called.collateral) if sold else NOTHING
-        level, credit = self.threshold, 1.0 + self.penalty
-        drawn = (called.debt - level * called.collateral) / (1.0 - credit * level)
+        credit = 1.0 + self.penalty
+        drawn = (called.debt - self.level * called.collateral) / (1.0 - credit * self.level)
         return Close(drawn, drawn * credit)
 
     def recognises(self, account: Account) -> bool:
