@@ -187,6 +187,13 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         if key not in preset.options
     ]
     problems += [
+        f"venues.{name}.options.{key}: expected {'a number' if number else 'text'}, got {value!r}"
+        for key, value in section.options.items()
+        if key in preset.options
+        for number in [preset.takes_numbers(key)]
+        if number is isinstance(value, str)
+    ]
+    problems += [
         f"venues.{name}.assets.{asset}.options.{key}: {expected_one_of(key, preset.asset_options)}"
         for asset, own in section.assets.items()
         for key in own.options

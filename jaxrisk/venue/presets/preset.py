@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import get_args, get_type_hints
 
 from jaxrisk.venue.venue import Venue
 
@@ -51,3 +52,8 @@ class Preset:
     def options(self) -> tuple[str, ...]:
         """Names of all options of its own."""
         return (*self.required, *(("deployment",) if self.deployments else ()), *self.optional)
+
+    def takes_numbers(self, option: str) -> bool:
+        """Whether one of its own options is a number, as those of a curve all are, or text."""
+        hint = get_type_hints(self.build).get(option, float)
+        return bool({hint, *get_args(hint)} & {float, int})
