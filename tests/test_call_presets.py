@@ -249,6 +249,17 @@ def test_a_vault_is_drawn_down_to_its_level(ratio, size):
         assert_close(actual.seized.sum(), call.seized * price, **CLOSE)
 
 
+def test_a_vault_is_one_however_large_books_are_cut():
+    """What is taken over is sold together or not at all: here together it is under water."""
+    held, owed = np.full(6, 1e5), 1e5 * np.array([0.89, 0.9, 0.93, 0.94, 1.1, 1.3])
+    venue = call_venues.built("fluid", held[None], owed, ("wstETH",))
+    system = call_venues.without_impact((venue,))
+    cuts = [layouts(system, Plan(steps=1, health_groups=groups)) for groups in (1, 3)]
+    one, several = (np.asarray(_round(system, cut)[0].flows) for cut in cuts)
+    assert one[Flow.LIQUIDATED] > 0
+    assert_close(several, one, **CLOSE)
+
+
 @given(ratio=RATIOS, size=SIZES)
 def test_accounts_are_closed_early_within_the_band_and_whole_above_it(ratio, size):
     held, owed = np.array(size), np.array(size) * np.array(ratio)
