@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxrisk.market.black import value_of_deviation
+from jaxrisk.market.black import black_price
 from jaxrisk.numerics.smooth import safe_sqrt
 
 
@@ -26,8 +26,7 @@ def butterfly_values(
         `(expiry, strike - 2)`.
     """
     strike = jnp.broadcast_to(jnp.exp(log_moneyness), total_variance.shape)
-    one = jnp.ones_like(strike)
-    calls = value_of_deviation(one, strike, safe_sqrt(total_variance), one)
+    calls = black_price(1.0, strike, 1.0, safe_sqrt(total_variance), 1.0)
     slopes = (calls[:, 1:] - calls[:, :-1]) / (strike[:, 1:] - strike[:, :-1])
     return slopes[:, 1:] - slopes[:, :-1]
 
