@@ -23,7 +23,7 @@ from tests.helpers import assert_close
     ],
 )
 def test_scenarios_are_those_configured(build, count, first, last):
-    """Every volatility within the range, volatility up alone at its ends (scripts/config-mainnet)."""
+    """Three volatilities within the range, volatility up alone at its ends (the configuration)."""
     rows = build(np.float64).grid.scenarios
     table = np.stack([rows.move, rows.volatility, rows.tilt, rows.wings, rows.weight], axis=1)
     assert table.shape == (count, 5)
