@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxrisk.market.black import black_greeks
 from jaxrisk.market.chain import OptionChain
 from jaxrisk.numerics.gate import positive_or_one, smaller
+from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.requirement import INITIAL, MarginState
 from jaxrisk.venue.scenario_grid import ScenarioGrid, worst_scenario
@@ -85,7 +86,7 @@ def coin_gains(
     forward = chain.forward[None] * rise[:, None] + chain.fixed[None]
     ahead = positive_or_one(forward)[:, :, None]
     then = grid.values(chain, held.options) / ahead
-    now = jnp.einsum("eo,eoa->ea", chain.marks(), held.options, precision="highest")
+    now = full_matmul(chain.marks()[:, None], held.options)[:, 0]
     now = now / positive_or_one(chain.forward + chain.fixed)[:, None]
     linear = (1.0 - 1.0 / rise)[:, None] * held.futures.sum(0)[None]
     return grid.scenarios.weight[:, None] * ((then - now[None]).sum(1) + linear)
@@ -122,4 +123,4 @@ def _option_deltas(chain: OptionChain, held: CoinHoldings) -> Float[Array, "expi
             jnp.where(chain.is_call, one, -one),
         )
     )
-    return jnp.einsum("eo,eoa->ea", greeks.delta, held.options, precision="highest")
+    return full_matmul(greeks.delta[:, None], held.options)[:, 0]
