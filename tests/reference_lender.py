@@ -12,7 +12,7 @@ Written from the description of the mechanism, for one pool on its markets:
     settle    debt left without collateral: reserves up to a share of the debt kicked, then the
               deposits, highest price first, then reserves again.
 
-Prices move and sales fall upon the market as in `tests.reference_cascade`.
+Prices move and sales fall upon the market as in `tests.reference_market`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from tests.reference_cascade import SMALLEST_RATION, World, _move, _sell, _sellable
+from tests.reference_market import SMALLEST_RATION, World, move, sell, sellable
 
 WORTHWHILE, EPSILON = 1e-4, 64 * np.finfo(np.float64).eps
 FACTOR, LOWEST = 1.04, 99_836_282_890e-18
@@ -98,7 +98,7 @@ class Pool:
 
 def step(world: World, pool: Pool, log_return: np.ndarray, hours: float, rounds: int) -> None:
     """Play one step in place."""
-    _move(world, log_return, hours / 8760.0)
+    move(world, log_return, hours / 8760.0)
     growth = (1.0 + pool.rate) ** (hours / 8760.0)
     interest = pool.debt * (growth - 1.0)
     supplied = sum(amount for _, amount in pool.deposits)
@@ -138,7 +138,7 @@ def play_round(world: World, pool: Pool) -> list[float]:
     _settle(pool, coin)
     units = np.zeros(len(mids))
     units[pool.held] = sold
-    pool.book("proceeds", float(units @ _sell(world, units, mids)))
+    pool.book("proceeds", float(units @ sell(world, units, mids)))
     return shares
 
 
@@ -218,7 +218,7 @@ def _bucket_takes(world: World, pool: Pool, market: float, coin: float) -> None:
         if sum(units) <= 0 or amount <= 0:
             continue
         margin = min(1.0 - level * (1.0 + world.minimum_return) / market, 0.99)
-        beyond = sum(units) - _sellable(world, pool.held, margin)
+        beyond = sum(units) - sellable(world, pool.held, margin)
         share = min(max(beyond, 0.0) / sum(units), amount / sum(burnt))
         for (loan, price), u in zip(asked, units, strict=True):
             mine = share * u
@@ -282,7 +282,7 @@ def _worth(world: World, a: int, units: float) -> float:
     volume = units * mid
     drop = world.coefficient[a] * math.sqrt(volume / world.depth_now(a))
     discount = 1.0 - float((weight * s * np.exp(-drop * s)).sum())
-    within = _sellable(world, a, discount) * mid
+    within = sellable(world, a, discount) * mid
     return mid * (1.0 - discount * max(volume / within, 1.0) * (1.0 + WORTHWHILE) - EPSILON)
 
 
@@ -295,7 +295,7 @@ def _rations(world: World, a: int, classes: list[list], coin: float) -> list[flo
         outlay += len(rows) * (world.cost or 0.0)
         margin = 1.0 - outlay / (units * world.mid(a)) if units > 0 else 0.0
         demand.append(units)
-        capacity.append(_sellable(world, a, margin))
+        capacity.append(sellable(world, a, margin))
     shares = []
     for i, j in ((0, 1), (1, 0)):
         ahead = min(demand[j], capacity[j]) if capacity[j] > capacity[i] else 0.0

@@ -24,8 +24,8 @@ from tests import lender_systems, systems
 from tests import reference_lender as reference
 from tests.helpers import assert_close
 from tests.lender_systems import BUCKETS, HOURS, LENT, STEP_YEARS, played
+from tests.reference_systems import reference_world
 from tests.test_step import check_conservation, collateral_units, debt_units, mid, rounds_of
-from tests.test_takeover import reference_world
 
 on_both_kinds = pytest.mark.parametrize("has_cost", [False, True])
 VALUES = {
@@ -77,7 +77,7 @@ def reference_pool(system: System) -> reference.Pool:
 
 def check_reference(system: System, *, rtol: float) -> reference.Pool:
     """Play a system of the pool alone in both and compare after every step."""
-    world, own = reference_world(system), reference_pool(system)
+    world, own = reference_world(system, "pro_rata", []), reference_pool(system)
     (venue,) = system.venues
     assert isinstance(system.paths, GivenMoves)
     size = float(np.abs(np.asarray(venue.pool)).sum())
@@ -172,7 +172,7 @@ def check_round(seed: int, **values: Any) -> tuple[reference.Pool, list[float]]:
     kept, auctions = under_way(system, seed)
     layout = layouts(system, Plan(steps=1, health_groups=1))
     found = jax.device_get(one_round(system, layout, kept))
-    world, own = reference_world(system), reference_pool(system)
+    world, own = reference_world(system, "pro_rata", []), reference_pool(system)
     for loan, auction in zip(own.loans, auctions, strict=True):
         loan.auction = auction
     shares = reference.play_round(world, own)

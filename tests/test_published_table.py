@@ -18,7 +18,7 @@ import pytest
 from jaxrisk.system.book import Layout
 from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.simulate import Plan, cut_books, layouts
-from jaxrisk.system.system import Flow, System, VenueState, opening_state
+from jaxrisk.system.system import Flow, StepRules, System, VenueState, opening_state
 from jaxrisk.venue import presets
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.health_bonus import HealthLinearBonus
@@ -136,7 +136,9 @@ class Cell(NamedTuple):
 def _round(system: System, layout: tuple[Layout, ...]) -> VenueState:
     books = cut_books(system, layout)
     state = opening_state(system, books)
-    _, (venue,), _ = cascade_round(system, books, state.market, state.venues, None)
+    _, (venue,), _ = cascade_round(
+        system, books, state.market, state.venues, StepRules(step_years=jnp.asarray(0.0))
+    )
     return venue
 
 
