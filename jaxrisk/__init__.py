@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from jaxrisk.venue import presets as presets
     from jaxrisk.venue.account import Accounts as Accounts
     from jaxrisk.venue.health import health_factor as health_factor
-    from jaxrisk.venue.health import liquidation_price as liquidation_price
+    from jaxrisk.venue.liquidation_price import bankruptcy_price as bankruptcy_price
+    from jaxrisk.venue.liquidation_price import liquidation_price as liquidation_price
+    from jaxrisk.venue.margin_book import MarginBook as MarginBook
+    from jaxrisk.venue.margin_tiers import MarginTiers as MarginTiers
+    from jaxrisk.venue.margin_tiers import SlabTiers as SlabTiers
 
 _HOME = {
     "sensitivities": "jaxrisk.gradient.sensitivity",
@@ -57,7 +61,11 @@ _HOME = {
     "presets": "jaxrisk.venue.presets",
     "Accounts": "jaxrisk.venue.account",
     "health_factor": "jaxrisk.venue.health",
-    "liquidation_price": "jaxrisk.venue.health",
+    "bankruptcy_price": "jaxrisk.venue.liquidation_price",
+    "liquidation_price": "jaxrisk.venue.liquidation_price",
+    "MarginBook": "jaxrisk.venue.margin_book",
+    "MarginTiers": "jaxrisk.venue.margin_tiers",
+    "SlabTiers": "jaxrisk.venue.margin_tiers",
 }
 
 

@@ -4,12 +4,17 @@ A requirement has two rows, initial and maintenance. Positions are `(contract, a
 signed, coefficients are scalars or `(contract, 1)`.
 """
 
+from collections.abc import Sequence
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.smooth import safe_sqrt
+from jaxrisk.venue.requirement import Exposure, Lines
 
 Positions = Float[Array, "*position"]
 Rows = Float[Array, "2 *position"]
@@ -171,3 +176,59 @@ def crowded_weight(weight: Positions, deposits: Positions, start: Positions) -> 
     crowded = (start > 0) & (deposits > start)
     safe = jnp.where(crowded, deposits, jnp.ones_like(deposits))
     return jnp.where(crowded, weight * start / safe, weight)
+
+
+@pytree
+class LinearSizeMargin:
+    """Rates that rise with size, initial and maintenance by the same: `r = base + slope |q|`.
+
+    The requirement is quadratic in the size, which is counted in the underlying: for an inverse
+    contract its face over the price.
+
+    Source: Deribit, Linear Perpetual and Inverse Perpetual (standard margin).
+
+    Attributes:
+        initial: `(contract,)` initial rate of a small position.
+        base: `(contract,)` maintenance rate of a small position.
+        slope: `(contract,)` added to both by a unit of the underlying.
+    """
+
+    initial: Float[Array, " contract"]
+    base: Float[Array, " contract"]
+    slope: Float[Array, " contract"]
+
+    def of(self, rows: Sequence[int]) -> "LinearSizeMargin":
+        """Return the rates of the contracts at `rows`, one for each."""
+        return jax.tree.map(lambda leaf: leaf[np.asarray(rows)], self)
+
+    def required(
+        self, units: Float[Array, "contract account"], notional: Float[Array, "contract account"]
+    ) -> Float[Array, "2 contract account"]:
+        """Return initial and maintenance margin.
+
+        Args:
+            units: of the underlying, at least 0.
+            notional: in the settlement currency, at least 0.
+        """
+        added = self.slope[:, None] * units
+        return jnp.stack(
+            [notional * (self.initial[:, None] + added), notional * (self.base[:, None] + added)]
+        )
+
+    def charge(
+        self, held: Exposure
+    ) -> tuple[Float[Array, "contract account"], Int[Array, "contract account"]]:
+        """Return maintenance margin of positions, and 0: there are no tiers."""
+        maintenance = self.required(held.units, held.notional)[1]
+        return maintenance, jnp.zeros(maintenance.shape, jnp.int32)
+
+    def lines(self, held: Exposure) -> Lines:
+        """Return maintenance margin as a function of price, quadratic where a contract is inverse.
+
+        A linear contract has a size that prices leave alone; that of an inverse one grows as its
+        price falls.
+        """
+        zero = jnp.zeros_like(held.face)
+        rate = self.base[:, None] + self.slope[:, None] * jnp.where(held.inverse, zero, held.face)
+        bend = jnp.where(held.inverse, self.slope[:, None] * held.face**2, zero)
+        return Lines(rate=rate[None], deduction=jnp.zeros_like(rate)[None], curvature=bend)
