@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxrisk.measure.tail import expected_shortfall as expected_shortfall
     from jaxrisk.measure.tail import value_at_risk as value_at_risk
     from jaxrisk.numerics.keys import root_key as root_key
+    from jaxrisk.run.margin_tiers import read_margin_tiers as read_margin_tiers
     from jaxrisk.system.policy import BestPair as BestPair
     from jaxrisk.system.policy import Keeper as Keeper
     from jaxrisk.system.policy import ProRata as ProRata
@@ -53,6 +54,7 @@ _HOME = {
     "expected_shortfall": "jaxrisk.measure.tail",
     "value_at_risk": "jaxrisk.measure.tail",
     "root_key": "jaxrisk.numerics.keys",
+    "read_margin_tiers": "jaxrisk.run.margin_tiers",
     "BestPair": "jaxrisk.system.policy",
     "Keeper": "jaxrisk.system.policy",
     "ProRata": "jaxrisk.system.policy",

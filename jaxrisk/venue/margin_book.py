@@ -9,7 +9,8 @@ from typing import Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from jaxrisk.market.contract import Contracts, profit_between
 from jaxrisk.numerics.gate import positive_or_one
