@@ -139,14 +139,52 @@ def test_a_published_price_with_the_margin_of_other_positions():
 
 def test_published_prices_with_requirement_and_fee_at_known_prices():
     """Bybit's help centre; the second is rounded up to a tick of half a dollar."""
-    book = one(1.0, 20_000.0, margin=[[400.0]], reserved=100.0, rate=1e-12)
-    assert_close(single(book, 20_000.0), 19_700.0, rtol=1e-9, atol=0.0)
+    none = LinearSizeMargin(initial=jnp.zeros(1), base=jnp.zeros(1), slope=jnp.zeros(1))
+    book = MarginBook.from_positions(
+        perpetual(1.0), none, size=[[1.0]], entry=[[2e4]], margin=[[400.0]], reserved=100.0
+    )
+    assert_close(single(book, 2e4), 19_700.0, rtol=1e-14, atol=0.0)
     value = 10_000.0 / 8_000.0
     bankrupt = 1.00075 * 10_000.0 / (value + 0.5)
-    reserved = value * 0.005 + 10_000.0 * 0.00075 / bankrupt
-    book = one(10_000.0, 8_000.0, wallet=[0.5], reserved=reserved, rate=1e-12, inverse=True)
+    book = MarginBook.from_positions(
+        perpetual(1.0, inverse=True), none, size=[[1e4]], entry=[[8e3]], wallet=[0.5],
+        reserved=value * 0.005 + 10_000.0 * 0.00075 / bankrupt,
+    )  # fmt: skip
     assert_close(bankrupt, 5_718.57, rtol=0.0, atol=0.005)
-    assert_close(single(book, 8_000.0), 5_739.5, rtol=0.0, atol=0.5)
+    assert_close(single(book, 8e3), 5_739.5, rtol=0.0, atol=0.5)
+
+
+def test_a_hedged_price_is_that_of_the_published_formula():
+    """Binance, hedge mode: sums over both legs in numerator and denominator, each with its tier."""
+    held, sold, wallet = (2.0, 21e3), (5.0, 19e3), 40e3
+    book = MarginBook.from_positions(
+        LINEAR, TIERS, size=[[held[0]], [-sold[0]], [20.0]], entry=[[held[1]], [sold[1]], [45.0]],
+        wallet=[wallet], rows=(0, 0, 2),
+    )  # fmt: skip
+    # The other position: profit 1,000, and 5 % of 10,000.
+    others = (20.0 * 10.0 * (50.0 - 45.0), 0.05 * 20.0 * 10.0 * 50.0)
+    mark = jnp.asarray([2e4, 2e3, 50.0])
+    # At that price the short is worth 154,000 and the long 62,000: both in the second tier.
+    rate, amount = 0.005, 50.0
+    above = wallet - others[1] + others[0] + 2 * amount - held[0] * held[1] + sold[0] * sold[1]
+    expected = above / ((held[0] + sold[0]) * rate - held[0] + sold[0])
+    assert 25e3 < expected < 120e3
+    found = liquidation_price(book, mark)[:, 0]
+    assert_close(found[:2], [expected] * 2, rtol=1e-13, atol=0.0)
+
+
+def test_single_precision_is_near():
+    given, _ = drawn(3, "linear")
+    book = MarginBook.from_positions(LINEAR, TIERS, **given)
+    narrow = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+    small = MarginBook.from_positions(narrow(LINEAR), narrow(TIERS), **given)
+    found = liquidation_price(small, PRICE.astype(jnp.float32))
+    assert found.dtype == jnp.float32
+    expected = np.asarray(liquidation_price(book, PRICE))
+    far = np.isnan(expected)
+    assert np.array_equal(np.isnan(found), far)
+    scale = np.broadcast_to(np.asarray(PRICE)[:, None], far.shape)
+    assert (abs(np.asarray(found) - expected) <= 1e-3 * scale)[~far].all()
 
 
 def drawn(seed, kind):

@@ -84,7 +84,7 @@ class MarginBook:
         """Return a book after checking it.
 
         Args:
-            contracts: their terms.
+            contracts: their terms; their dtype is that of the book.
             requirement: rule of maintenance margin, over contracts.
             size: `(position, account)` contracts held, negative where sold.
             entry: `(position, account)` mean entry prices; positive where there is a position.
@@ -99,7 +99,7 @@ class MarginBook:
             ValueError: with every problem found: an unknown contract, more than two positions in
                 one, an option, shapes that do not fit, numbers that are not finite or out of range.
         """
-        size = jnp.asarray(size, float)
+        size = jnp.asarray(size, contracts.multiplier.dtype)
         count = contracts.multiplier.shape[0]
         rows = tuple(range(count)) if rows is None else tuple(rows)
         wallet = jnp.zeros(size.shape[-1:], size.dtype) if wallet is None else wallet
