@@ -13,6 +13,7 @@ from jaxtyping import Array, DTypeLike, Float
 from jaxrisk.numerics.gate import smaller
 from jaxrisk.venue.funding import ClampedFunding
 from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
+from jaxrisk.venue.partial_close import SlicedClose
 from jaxrisk.venue.price_band import OpenInterestCap
 
 HOURS_PER_YEAR = 8760.0
@@ -92,6 +93,17 @@ def funding(dtype: DTypeLike | None = None) -> ClampedFunding:
         interest=number(1e-4),
         clamp=number(5e-4),
         cap=number(0.04 * HOURS_PER_YEAR),
+    )
+
+
+def partial_close(dtype: DTypeLike | None = None) -> SlicedClose:
+    """Return how positions are liquidated: a fifth above 100,000 USDC, all within 30 s after.
+
+    Accounts below two thirds of maintenance margin are taken over by the venue's vault.
+    """
+    number = lambda x: jnp.asarray(x, dtype or float)
+    return SlicedClose(
+        slice=number(0.2), large=number(1e5), pause=number(30.0), backstop=number(2.0 / 3.0)
     )
 
 
