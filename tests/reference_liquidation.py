@@ -40,6 +40,18 @@ def by_size(base, slope):
     return lambda notional, count, units: notional * (wide(base) + wide(slope) * units)
 
 
+def discounted(slices, liability, units, price):
+    """Each slice of a holding counts at its own weight; what is owed counts for more."""
+    value = wide(units) * wide(price)
+    if value < 0:
+        return wide(liability) * value
+    ends = [*(row.floor for row in slices[1:]), np.inf]
+    return sum(
+        wide(row.weight) * max(min(value, wide(end)) - wide(row.floor), wide(0))
+        for row, end in zip(slices, ends, strict=True)
+    )
+
+
 def worth(position, price):
     """Unrealised profit and maintenance margin of a position, fee to close included."""
     size, multiplier = wide(position["size"]), wide(position["multiplier"])

@@ -71,6 +71,16 @@ def test_one_rate_counts_for_what_is_held_alone():
     assert_close(value, [[190.0, -200.0], [5.0, -5.0]], rtol=1e-14, atol=0.0)
 
 
+@given(first=AMOUNTS, second=AMOUNTS, move=st.floats(0.1, 10.0))
+@pytest.mark.parametrize("by_units", [True, False])
+def test_lines_say_the_same_of_every_price(by_units, first, second, move):
+    rule = TieredHaircut.from_slices(TABLES, liability=1.1, by_units=by_units)
+    units, price = jnp.asarray([first, second]), PRICE * move
+    lines = rule.lines(units)
+    required = jnp.max(lines.rate * price[None, :, None] - lines.deduction, axis=0)
+    assert_close(-required, rule.value(units, price)[0], rtol=1e-12, atol=1e-6)
+
+
 def test_slopes_are_the_weights():
     rule = TieredHaircut.from_slices(TABLES)
     units = jnp.asarray([[500.0, 1_500.0, 5_000.0], [0.0, 1.0, -1.0]])

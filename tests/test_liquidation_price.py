@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import jaxrisk as jr
 from jaxrisk.market.contract import european_option, perpetual, table
+from jaxrisk.venue.haircut import Slice, TieredHaircut
 from jaxrisk.venue.liquidation_price import (
     bankruptcy_price,
     liquidation_price,
@@ -22,7 +23,14 @@ from jaxrisk.venue.margin_tiers import Bracket, MarginTiers, SlabTiers, step_bra
 from jaxrisk.venue.size_margin import LinearSizeMargin
 from tests import books
 from tests.helpers import assert_close
-from tests.reference_liquidation import bisected, by_size, marginal, slab, surplus
+from tests.reference_liquidation import (
+    bisected,
+    by_size,
+    discounted,
+    marginal,
+    slab,
+    surplus,
+)
 
 INF = np.inf
 BRACKETS = {
@@ -297,7 +305,53 @@ def test_hedged_accounts_are_safe_exactly_within_the_range(kind, seed):
     check_range(book, rule, np.random.default_rng(seed))
 
 
-def check_range(book, rule, rng):
+SLICES = {
+    "A": (Slice(0.0, 0.95), Slice(1e5, 0.8), Slice(1e6, 0.0)),
+    "B": (Slice(0.0, 0.9),),
+    "C": (Slice(0.0, 0.5), Slice(1e4, 0.25)),
+}
+
+
+@pytest.mark.parametrize("rows", [None, HEDGED])
+@given(seed=SEEDS)
+def test_collateral_in_the_underlying_moves_with_the_price(rows, seed):
+    given, _ = drawn(seed, "linear")
+    rng = np.random.default_rng(seed + 1)
+    value = 10.0 ** rng.uniform(2.0, 7.0, (3, ACCOUNTS)) * rng.choice(
+        [-0.1, 0.0, 1.0], (3, ACCOUNTS)
+    )
+    if rows is not None:
+        given["size"] = abs(given["size"]) * [[1.0], [-1.0], [1.0]]
+        given["entry"][1] = given["entry"][1] * 15.0
+    haircut = TieredHaircut.from_slices(SLICES, liability=1.1)
+    book = MarginBook.from_positions(
+        LINEAR, TIERS, **given, rows=rows, haircut=haircut,
+        collateral=value / np.asarray(PRICE)[:, None],
+    )  # fmt: skip
+
+    def backing(moved, account):
+        units = np.asarray(book.collateral)[:, account]
+        each = zip(SLICES.values(), units, moved, strict=True)
+        return sum(discounted(slices, 1.1, held, x) for slices, held, x in each)
+
+    check_range(book, RULES["linear"][2], rng, backing)
+    # Nothing left: collateral at its full price, and no requirement.
+    found = np.asarray(bankrupt_at(book, PRICE))
+    for account in range(ACCOUNTS):
+        for row, position in enumerate(as_lists(book, lambda j: lambda *_: 0, account)):
+            if position["margin"] is None and np.isfinite(found[row, account]):
+                moved = np.asarray(PRICE).tolist()
+                moved[position["contract"]] = float(found[row, account])
+                free = [
+                    {**p, "reserved": 0.0, "fee": 0.0}
+                    for p in as_lists(book, lambda j: lambda *_: 0, account)
+                ]
+                left = surplus(free, float(book.wallet[account]), moved, row)
+                left += np.asarray(book.collateral)[:, account] @ moved
+                assert abs(left) <= 1e-10 * (abs(value).sum() + float(book.wallet[account]) + 1e9)
+
+
+def check_range(book, rule, rng, backing=lambda moved, account: 0):
     """Zero surplus at the bounds, more between them, less outside; the nearer one is the price."""
     price, safe = prices_of(book, PRICE)
     marks, wallet = np.asarray(PRICE).tolist(), np.asarray(book.wallet)
@@ -309,7 +363,8 @@ def check_range(book, rule, rng):
             def at(x, row=row, position=position, positions=positions, account=account):
                 moved = [*marks]
                 moved[position["contract"]] = x
-                return surplus(positions, wallet[account], moved, row)
+                cross = backing(moved, account) if position["margin"] is None else 0
+                return surplus(positions, wallet[account], moved, row) + cross
 
             low, high = float(safe.lower[row, account]), float(safe.upper[row, account])
             scale = wallet[account] + sum(
@@ -318,16 +373,18 @@ def check_range(book, rule, rng):
             if np.isnan(low):
                 assert all(at(mark * f) <= 1e-12 * scale for f in 10.0 ** rng.uniform(-3, 3, 9))
                 continue
-            if low > 0 and position["size"] != 0:
+            units = 0 if book.collateral is None else book.collateral[position["contract"], account]
+            held = position["size"] != 0 or (position["margin"] is None and units != 0)
+            if low > 0 and held:
                 assert abs(at(low)) <= 1e-11 * scale * max(1.0, mark / low)
                 assert at(low * (1 - 1e-6)) < at(low * (1 + 1e-6)) or low * 1.000001 > high
-            if high < 1e12 and position["size"] != 0:
+            if high < 1e12 and held:
                 assert abs(at(high)) <= 1e-11 * scale * max(1.0, mark / high)
             top = min(high, max(1e9, 2.0 * low))
             inside = np.exp(rng.uniform(np.log(max(low, 1e-6 * top)), np.log(top), 5))
             assert all(at(x) >= -1e-11 * scale * max(1.0, mark / x) for x in inside)
             bounds = [x for x in (low, high) if 0 < x < INF]
-            if position["size"] != 0 and bounds:
+            if held and bounds:
                 nearer = min(bounds, key=lambda x, mark=mark: abs(np.log(x / mark)))
                 assert float(price[row, account]) == nearer
             else:
@@ -358,6 +415,8 @@ def test_a_slab_may_be_safe_at_prices_that_lie_apart():
     assert_close(liquidation_price(book, price), expected, rtol=1e-13, atol=0.0)
     # An account that is not safe now is in no range.
     assert np.isnan(liquidation_price(book, jnp.asarray([1_100.0]))[0, 0])
+    with pytest.raises(ValueError, match="one position a contract"):
+        slab_ranges(dataclasses.replace(book, rows=(0, 0)), price)
     with pytest.raises(ValueError, match="expected SlabTiers by notional"):
         slab_ranges(dataclasses.replace(book, requirement=TIERS.of([0])), price)
 
@@ -466,6 +525,27 @@ def test_books_that_are_wrong_are_refused(changed, message):
     given["size"] = np.ones((3, ACCOUNTS))
     with pytest.raises(ValueError, match=message):
         MarginBook.from_positions(LINEAR, TIERS, **{**given, **changed})
+
+
+@pytest.mark.parametrize(
+    ("contracts", "changed", "message"),
+    [
+        (LINEAR, {"haircut": None}, "haircut: missing"),
+        (
+            LINEAR,
+            {"haircut": TieredHaircut.from_slices({"A": SLICES["A"]})},
+            "haircut: of 1 assets",
+        ),
+        (LINEAR, {"collateral": np.ones((2, ACCOUNTS))}, r"collateral: shape \(2, 4\)"),
+        (LINEAR, {"collateral": np.full((3, ACCOUNTS), np.nan)}, "collateral: not finite"),
+        (INVERSE, {}, "settled in its underlying; use wallet"),
+    ],
+)
+def test_collateral_that_cannot_be_valued_is_refused(contracts, changed, message):
+    given, _ = drawn(5, "linear")
+    given |= {"collateral": np.ones((3, ACCOUNTS)), "haircut": TieredHaircut.from_slices(SLICES)}
+    with pytest.raises(ValueError, match=message):
+        MarginBook.from_positions(contracts, TIERS, **{**given, **changed})
 
 
 def test_options_are_refused():

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxrisk.numerics.pytree import pytree, static
+from jaxrisk.venue.requirement import Lines
 
 Holdings = Float[Array, "asset account"]
 
@@ -106,6 +107,20 @@ class TieredHaircut:
             least, binding = jnp.where(below, line, least), jnp.where(below, j, binding)
         owed = self.liability[:, None] * held
         return worth * jnp.where(held < 0, owed, least), binding
+
+    def lines(self, units: Holdings) -> Lines:
+        """Return what holdings count for as a function of their price, as a requirement: negated.
+
+        Args:
+            units: held, negative where owed; they are the face of the lines already.
+        """
+        if self.by_units:
+            counted, _ = self.value(units, jnp.ones(units.shape[0], units.dtype))
+            return Lines(rate=-counted[None], deduction=jnp.zeros_like(counted)[None])
+        owed = (units < 0)[None]
+        rate = jnp.where(owed, self.liability[None, :, None], self.weight[:, :, None])
+        offset = jnp.where(owed, jnp.zeros_like(rate), self.offset[:, :, None])
+        return Lines(rate=-rate * units[None], deduction=offset)
 
 
 def _problems(name: str, rows: Sequence[Slice]) -> list[str]:

@@ -123,11 +123,13 @@ def slab_ranges(book: MarginBook, price: Float[Array, " contract"]) -> PriceRang
         Leaves of shape `(tier, position, account)`.
 
     Raises:
-        ValueError: other tiers, or a contract with two positions.
+        ValueError: other tiers, a contract with two positions, or collateral in underlyings.
     """
     rule = book.requirement
-    if not isinstance(rule, SlabTiers) or rule.by_count or len(set(book.rows)) < len(book.rows):
-        raise ValueError("expected SlabTiers by notional, and one position a contract")
+    if not isinstance(rule, SlabTiers) or rule.by_count:
+        raise ValueError("expected SlabTiers by notional")
+    if book.hedged or book.collateral is not None:
+        raise ValueError("slab tiers by notional: expected one position a contract, no collateral")
     tiers = rule.of(book.rows)
     constant, slope = _surplus(book, price, required=True)
     face = jnp.abs(book.face)
@@ -185,13 +187,17 @@ def _ranges(book: MarginBook, price: Float[Array, " contract"], *, required: boo
         if beside.curvature is not None:
             beside = dataclasses.replace(beside, curvature=shared(beside.curvature))
         legs.append(_Leg(face=shared(held.face[other]), lines=beside))
+    if book.collateral is not None and book.haircut is not None:
+        mine = np.asarray(book.rows)
+        backing = jax.tree.map(lambda leaf: leaf[:, mine, :], book.haircut.lines(book.collateral))
+        legs.append(_Leg(face=book.cross(jnp.ones_like(held.face)), lines=backing))
     return _in_prices(book, _solvent(constant, slope, legs))
 
 
 def _surplus(
     book: MarginBook, price: Float[Array, " contract"], *, required: bool
 ) -> tuple[Positions, Positions]:
-    """Return `a` and `b` of what stands behind each position: `a + b x`, own requirement left out.
+    """Return `a` and `b` of what stands behind each position: `a + b x`, its own legs left out.
 
     Other positions count at the present price, with their requirement.
     """
@@ -201,12 +207,20 @@ def _surplus(
     own = -slope * jnp.where(inverse, 1.0 / entry, entry)
     reserved = book.reserved if required else zero
     value = book.profit(price) - (book.maintenance(price)[0] if required else zero)
+    backing = book.backing(price, full=not required)
     account = book.wallet + jnp.sum(book.cross(value - reserved), axis=0)
-    behind = jnp.where(book.isolated, book.margin - reserved, account[None, :] - value) + own
+    account = account + jnp.sum(backing, axis=0)
+    # Collateral in the contract's own underlying moves with its price: it is one of the legs, or
+    # at its full price a slope.
+    mine = np.asarray(book.rows)
+    others = account[None, :] - value - backing[mine]
+    behind = jnp.where(book.isolated, book.margin - reserved, others) + own
     if book.hedged:
         other = np.asarray(book.partners)
         beside = lambda amount: jnp.where(book.shared, amount[other], zero)
         behind, slope = behind + beside(own) - beside(value), slope + beside(slope)
+    if book.collateral is not None and not required:
+        slope = slope + book.cross(book.collateral[mine])
     return behind, slope
 
 
@@ -290,7 +304,10 @@ def _nearest(book: MarginBook, price: Float[Array, " contract"], safe: PriceRang
     ratio = lambda a, b: jnp.where(a > b, a / positive_or_one(b), b / positive_or_one(a))
     nearer = ratio(safe.lower, mark) <= ratio(safe.upper, mark)
     bound = jnp.where(below & (~above | nearer), safe.lower, safe.upper)
-    return jnp.where((book.size != 0) & (below | above), bound, jnp.full_like(bound, jnp.nan))
+    held = book.size != 0
+    if book.collateral is not None:
+        held = held | (book.cross(book.collateral[np.asarray(book.rows)]) != 0)
+    return jnp.where(held & (below | above), bound, jnp.full_like(bound, jnp.nan))
 
 
 def _lending_price(

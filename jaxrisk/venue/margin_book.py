@@ -4,7 +4,7 @@ Amounts are in one settlement currency, that of all contracts in a book: dollars
 contracts, the coin of inverse ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from jaxrisk.market.contract import Contracts, profit_between
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.pytree import pytree, static
+from jaxrisk.venue.haircut import TieredHaircut
 from jaxrisk.venue.requirement import Exposure, Lines, MarginState
 
 Positions = Float[Array, "position account"]
@@ -53,6 +54,9 @@ class MarginBook:
         isolated: whether a position is in isolated margin.
         reserved: set aside whatever the price: loss of orders, a fee to close at a known price.
         fee: `(contract,)` share of notional kept back for closing, at the price reached.
+        collateral: `(contract, account)` units of the underlying of a linear contract, behind
+            positions in cross margin, negative where owed; `None` for none.
+        haircut: what `collateral` counts for, over contracts.
         rows: contract of each row.
     """
 
@@ -65,6 +69,8 @@ class MarginBook:
     isolated: Bool[Array, "position account"]
     reserved: Positions
     fee: Float[Array, " contract"]
+    collateral: Float[Array, "contract account"] | None = None
+    haircut: TieredHaircut | None = None
     rows: tuple[int, ...] = static()
 
     @classmethod
@@ -79,6 +85,8 @@ class MarginBook:
         margin: ArrayLike | None = None,
         reserved: ArrayLike = 0.0,
         fee: ArrayLike = 0.0,
+        collateral: ArrayLike | None = None,
+        haircut: TieredHaircut | None = None,
         rows: Sequence[int] | None = None,
     ) -> Self:
         """Return a book after checking it.
@@ -93,6 +101,8 @@ class MarginBook:
                 cross margin; all are cross if left out.
             reserved: set aside for a position whatever the price, at least 0.
             fee: share of notional kept back for closing, in [0, 1), by contract.
+            collateral: `(contract, account)` units of the underlying, behind cross margin.
+            haircut: what they count for, over contracts.
             rows: contract of each position; one position a contract if left out.
 
         Raises:
@@ -106,6 +116,10 @@ class MarginBook:
         given = {"size": size, "entry": entry, "margin": margin, "reserved": reserved}
         problems = _shape_problems(given, (len(rows), *np.shape(wallet)))
         problems += _contract_problems(contracts, rows)
+        if collateral is not None:
+            units = {"collateral": collateral}
+            problems += _shape_problems(units, (count, *np.shape(wallet)), "(contract, account)")
+            problems += _collateral_problems(contracts, haircut)
         if problems:
             raise ValueError("\n".join(problems))
         fill = lambda x, shape: jnp.broadcast_to(jnp.asarray(x, size.dtype), shape)
@@ -120,6 +134,8 @@ class MarginBook:
             isolated=~jnp.isnan(separate),
             reserved=fill(reserved, size.shape),
             fee=fill(fee, (count,)),
+            collateral=None if collateral is None else jnp.asarray(collateral, size.dtype),
+            haircut=haircut,
             rows=rows,
         )
         problems = _number_problems(book)
@@ -185,6 +201,21 @@ class MarginBook:
         amount, binding = self.requirement.of(self.rows).charge(held)
         return amount + self.fee[np.asarray(self.rows)][:, None] * held.notional, binding
 
+    def backing(
+        self, price: Float[Array, " contract"], *, full: bool = False
+    ) -> Float[Array, "contract account"]:
+        """Return what collateral in underlyings counts for, or its full price.
+
+        Args:
+            price: of contracts, which stands for that of the underlying.
+            full: without haircut.
+        """
+        if self.collateral is None or self.haircut is None:
+            return jnp.zeros((price.shape[0], *self.wallet.shape), self.wallet.dtype)
+        if full:
+            return self.collateral * price[:, None]
+        return self.haircut.value(self.collateral, price)[0]
+
     def cross(self, amount: Positions) -> Positions:
         """Return an amount of each position, zero where it is in isolated margin."""
         return jnp.where(self.isolated, jnp.zeros_like(amount), amount)
@@ -204,7 +235,7 @@ class MarginBook:
         if leverage is not None:
             initial = jnp.maximum(self.exposure(price).notional / leverage, maintenance)
         total = lambda amount: jnp.sum(self.cross(amount), axis=0)
-        value = self.wallet + total(self.profit(price))
+        value = self.wallet + jnp.sum(self.backing(price), axis=0) + total(self.profit(price))
         free = value - total(self.reserved)
         return MarginState(
             surplus=jnp.stack([free - total(initial), free - total(maintenance)]),
@@ -213,13 +244,17 @@ class MarginBook:
         )
 
 
-def _shape_problems(given: dict[str, ArrayLike | None], shape: tuple[int, ...]) -> list[str]:
-    """Return which arrays are not `(position, account)`; numbers stand for all positions."""
+def _shape_problems(
+    given: Mapping[str, ArrayLike | None],
+    shape: tuple[int, ...],
+    axes: str = "(position, account)",
+) -> list[str]:
+    """Return which arrays are not of a shape; numbers stand for all positions."""
     found = []
     for name, array in given.items():
         got = np.shape(array) if array is not None else ()
-        if got != shape and (got or name in ("size", "entry")):
-            found.append(f"{name}: shape {got}, expected {shape} (position, account)")
+        if got != shape and (got or name not in ("margin", "reserved")):
+            found.append(f"{name}: shape {got}, expected {shape} {axes}")
     return found
 
 
@@ -237,6 +272,18 @@ def _contract_problems(contracts: Contracts, rows: tuple[int, ...]) -> list[str]
     return found
 
 
+def _collateral_problems(contracts: Contracts, haircut: TieredHaircut | None) -> list[str]:
+    """Return why collateral in underlyings cannot be valued."""
+    if haircut is None:
+        return ["haircut: missing; it says what collateral counts for"]
+    found = []
+    if haircut.liability.shape != contracts.multiplier.shape:
+        found.append(f"haircut: of {haircut.liability.shape[0]} assets, expected one a contract")
+    if bool(jnp.any(contracts.inverse > 0)):
+        found.append("collateral: an inverse contract is settled in its underlying; use wallet")
+    return found
+
+
 def _number_problems(book: MarginBook) -> list[str]:
     """Return which numbers are out of range."""
     held = book.size != 0
@@ -248,5 +295,8 @@ def _number_problems(book: MarginBook) -> list[str]:
         "margin: not finite": jnp.isfinite(book.margin),
         "reserved: expected at least 0": (book.reserved >= 0) & jnp.isfinite(book.reserved),
         "fee: expected a fraction in [0, 1)": (book.fee >= 0) & (book.fee < 1),
+        "collateral: not finite": jnp.isfinite(
+            jnp.zeros(1) if book.collateral is None else book.collateral
+        ),
     }
     return [text for text, fine in checks.items() if not bool(jnp.all(fine))]
