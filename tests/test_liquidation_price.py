@@ -133,7 +133,7 @@ def test_a_published_inverse_price_in_cross_margin():
 
 
 def test_a_published_price_with_the_margin_of_other_positions():
-    """pytorch/TorchTrade thread 344: 95.40 without the other positions' margin, 99.40 with it."""
+    """TorchTrade, thread 344: 95.40 without the other positions' margin, 99.40 with it."""
     tiers = MarginTiers.from_brackets(
         {"X": [Bracket(0.0, INF, 0.004, 1.0)], "Y": [Bracket(0.0, INF, 0.04, 1.0)]}
     )
@@ -488,6 +488,40 @@ def test_slopes_are_those_of_central_differences(kind, rows):
             moved.append(float(value(*bumped)))
         expected = (moved[0] - moved[1]) / (2 * step)
         assert_close(slopes[which][place], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_slopes_of_quadratic_margins_and_of_collateral():
+    """In the wallet, the slope of margin and units of collateral, against central differences."""
+    given, _ = drawn(7, "inverse")
+    rule = LinearSizeMargin(
+        initial=jnp.full(3, 0.02), base=jnp.full(3, 0.01), slope=jnp.full(3, 5e-5)
+    )
+    quadratic = MarginBook.from_positions(INVERSE, rule, **given)
+    given, _ = drawn(7, "linear")
+    held = MarginBook.from_positions(
+        LINEAR, TIERS, **given, haircut=TieredHaircut.from_slices(SLICES),
+        collateral=abs(given["size"]) * 0.1,
+    )  # fmt: skip
+    total = lambda book: jnp.sum(jnp.nan_to_num(jnp.log(liquidation_price(book, PRICE))))
+    cases = [
+        (quadratic, lambda book, x: dataclasses.replace(book, wallet=x), quadratic.wallet),
+        (
+            quadratic,
+            lambda book, x: dataclasses.replace(
+                book, requirement=dataclasses.replace(book.requirement, slope=x)
+            ),
+            rule.slope,
+        ),
+        (held, lambda book, x: dataclasses.replace(book, collateral=x), held.collateral),
+    ]
+    for book, place, point in cases:
+        value = jax.jit(lambda x, book=book, place=place: total(place(book, x)))
+        slope = jax.grad(value)(point)
+        assert bool(jnp.isfinite(slope).all())
+        direction = jnp.cos(jnp.arange(point.size, dtype=point.dtype)).reshape(point.shape)
+        step = 1e-6 * point * direction
+        expected = (value(point + step) - value(point - step)) / 2.0
+        assert_close(jnp.sum(slope * step), expected, rtol=1e-5, atol=1e-12)
 
 
 def test_lending_accounts_have_both_prices():
