@@ -46,7 +46,7 @@ def test_every_slice_pays_the_rate_of_its_tier(dtype, first, second):
         for n, place in zip(row, places, strict=True):
             near = min(abs(n - bracket.floor) for bracket in rows[1:]) <= 1e-3 * n
             assert near or place == sum(n > bracket.floor for bracket in rows[1:])
-    assert_close(initial[0], notional[0] / 10.0, rtol=slack, atol=0.0)
+    assert_close(initial[0], notional[0] / 10.0, rtol=slack, atol=1e-30)
     assert (np.diff(np.asarray(tiers.maintenance(jnp.sort(jnp.asarray(notional)))[0])) >= 0).all()
 
 
@@ -56,7 +56,7 @@ def test_a_slab_charges_the_whole_position_and_never_less(first):
     notional = jnp.asarray([first])
     amount, tier = SlabTiers.from_brackets(rows).maintenance(notional, notional)
     expected = [[float(slab(rows["A"])(n, None, None)) for n in first]]
-    assert_close(amount, expected, rtol=1e-14, atol=0.0)
+    assert_close(amount, expected, rtol=1e-14, atol=1e-30)
     assert (amount >= MarginTiers.from_brackets(rows).maintenance(notional)[0] - 1e-9).all()
     assert tier.tolist()[0] == [sum(n > row.floor for row in rows["A"][1:]) for n in first]
 
