@@ -21,6 +21,7 @@ import cascade_engine
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cascade_peers import numba_or_stop
 from cascade_workload import Workload, make_workload
 from harness import (
     Implementation,
@@ -113,11 +114,7 @@ def numpy_year(workload: Workload, scenarios: int) -> Year:
 # One loop nest, as a user writes it.
 def numba_year() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:  # noqa: C901
     """Return Numba as a user writes it: account-first float32, scenarios in parallel."""
-    try:
-        import numba
-    except ModuleNotFoundError:
-        message = "numba is not installed; the peers need the bench extra: pip install '.[bench]'"
-        raise SystemExit(message) from None
+    numba = numba_or_stop()
     prange = numba.prange
 
     @numba.njit(parallel=True, fastmath=True)

@@ -96,7 +96,7 @@ def numpy_careful(workload: Workload, scenarios: int) -> Losses:
     return Losses(bad_debt=bad_debt, liquidated=liquidated, final_price=final_price)
 
 
-def _numba() -> Any:
+def numba_or_stop() -> Any:
     """Return the numba module, or stop with the command that installs it."""
     try:
         import numba
@@ -109,7 +109,7 @@ def _numba() -> Any:
 @functools.cache
 def numba_user_kernel() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return Numba as a user writes it: account-first float32, branches, scenarios in parallel."""
-    numba = _numba()
+    numba = numba_or_stop()
     prange = numba.prange
 
     @numba.njit(parallel=True, fastmath=True)
@@ -200,7 +200,7 @@ def numba_expert_kernel() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndar
     The test runs without branches over the whole book; only blocks of 64 accounts with a negative
     surplus are looked into.
     """
-    numba = _numba()
+    numba = numba_or_stop()
     prange, block = numba.prange, 64
     health_surplus = numba.njit(fastmath=True)(_health_surplus)
     close_block = numba.njit(fastmath=True)(_close_block)

@@ -21,6 +21,9 @@ CASH = {"USDC": {"available_liquidity": 1e6}}
 WEIGHTS = {"WETH": 0.82, "wstETH": 0.79}
 HELD = {asset: {"liquidation_threshold": weight} for asset, weight in WEIGHTS.items()}
 
+LOG_SIZES = (3.3, 6.5)
+"""Of accounts, base 10 of the value of their collateral."""
+
 PAIR = ("wstETH",)
 SEVERAL = ("WETH", "wstETH")
 
@@ -67,6 +70,7 @@ def built(
     debt: np.ndarray,
     held: Sequence[str],
     *,
+    owed: Sequence[str] = ("USDC",),
     funds: float = 0.0,
     dtype: Any = np.float64,
     **options: Any,
@@ -76,19 +80,22 @@ def built(
     Args:
         kind: a key of `OPTIONS`.
         collateral: `(asset, account)` values held.
-        debt: `(account,)` dollars owed.
+        debt: `(account,)` values owed, or `(asset, account)` of several assets.
         held: names of the collateral.
+        owed: names of the debts.
         funds: insurance, numeraire.
         dtype: of every leaf.
         **options: replace those of `OPTIONS`.
     """
-    price = np.array([systems.PRICE[asset] for asset in held])
+    price = lambda assets: np.array([systems.PRICE[asset] for asset in assets])[:, None]
+    index = lambda assets: tuple(systems.ASSETS.index(asset) for asset in assets)
+    debts = np.atleast_2d(debt)
     accounts = Accounts(
-        collateral=jnp.asarray(collateral / price[:, None], dtype),
-        debt=jnp.asarray(debt[None], dtype),
-        category=jnp.zeros(len(debt), jnp.int32),
-        collateral_assets=tuple(systems.ASSETS.index(asset) for asset in held),
-        debt_assets=(2,),
+        collateral=jnp.asarray(collateral / price(held), dtype),
+        debt=jnp.asarray(debts / price(owed), dtype),
+        category=jnp.zeros(debts.shape[1], jnp.int32),
+        collateral_assets=index(held),
+        debt_assets=index(owed),
     )
     build = presets.PRESETS["morpho_blue" if kind.startswith("morpho") else kind].build
     given = {"name": kind, "insurance": funds, **OPTIONS[kind][1], **options}
@@ -96,22 +103,40 @@ def built(
 
 
 def random_venue(
-    kind: str, rng: np.random.Generator, *, accounts: int = 3, funds: float, dtype: Any = np.float64
+    kind: str,
+    rng: np.random.Generator,
+    *,
+    accounts: int = 3,
+    owed: Sequence[str] = ("USDC",),
+    log_sizes: tuple[float, float] = LOG_SIZES,
+    funds: float,
+    dtype: Any = np.float64,
+    **options: Any,
 ) -> Venue:
     """Return a venue of a preset with accounts a little above their thresholds."""
     held = OPTIONS[kind][0]
-    size = 10 ** rng.uniform(3.3, 6.5, accounts)
+    size = 10 ** rng.uniform(*log_sizes, accounts)
     collateral = size * rng.dirichlet(np.ones(len(held)), accounts).T
-    venue = built(kind, collateral, size, held, dtype=dtype)
+    venue = built(kind, collateral, size, held, dtype=dtype, **options)
     threshold = np.asarray(venue.collateral.liquidation_threshold, np.float64)[0]
     debt = (collateral * threshold[:, None]).sum(axis=0) / rng.uniform(0.99, 1.35, accounts)
-    return built(kind, collateral, debt, held, funds=funds, dtype=dtype)
+    if len(owed) > 1:
+        debt = debt * rng.dirichlet(np.ones(len(owed)), accounts).T
+    return built(kind, collateral, debt, held, owed=owed, funds=funds, dtype=dtype, **options)
 
 
-def every_venue(seed: int, *, funds: float, dtype: Any = np.float64) -> tuple[Venue, ...]:
+def every_venue(
+    seed: int,
+    *,
+    log_sizes: tuple[float, float] = LOG_SIZES,
+    funds: float,
+    dtype: Any = np.float64,
+) -> tuple[Venue, ...]:
     """Return one venue of each preset."""
     rng = np.random.default_rng(seed)
-    return tuple(random_venue(kind, rng, funds=funds, dtype=dtype) for kind in OPTIONS)
+    return tuple(
+        random_venue(kind, rng, log_sizes=log_sizes, funds=funds, dtype=dtype) for kind in OPTIONS
+    )
 
 
 def without_impact(venues: tuple[Venue, ...], policy: str = "pro_rata") -> System:

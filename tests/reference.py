@@ -225,6 +225,46 @@ def waterfall(loss: float, capacities: Sequence[float]) -> tuple[list[float], fl
     return payments, loss
 
 
+def staked_coverage(
+    deficits: Sequence[float],
+    price_ratios: Sequence[float],
+    *,
+    stake: float,
+    offset: float,
+    fee: float,
+    kept: float,
+) -> list[tuple[float, float, float]]:
+    """Return what a stake covers, its fee and what is slashed, deficit by deficit.
+
+    The books as the pool and the coverage keep them: the deficit only grows, and what has been
+    slashed for stays pending. Amounts are units of the covered asset, and of the stake.
+
+    Source: aave-dao/aave-umbrella, Umbrella, slash.
+
+    Args:
+        deficits: new deficits, one after the other, each followed by a slash.
+        price_ratios: price of the covered asset over that of the stake at each slash.
+        stake: units staked.
+        offset: deficit that the stake does not cover.
+        fee: slashed on top, share of what is covered.
+        kept: units that always stay staked.
+    """
+    outcomes, deficit, pending = [], 0.0, 0.0
+    for new, ratio in zip(deficits, price_ratios, strict=True):
+        deficit += new
+        slashable, room = deficit - offset - pending, stake - kept
+        if slashable <= 1e-12 * deficit or room <= 1e-12 * stake:
+            outcomes.append((0.0, 0.0, 0.0))
+            continue
+        needed = slashable * (1.0 + fee) * ratio
+        slashed = min(needed, room)
+        covered = slashable * slashed / needed
+        stake -= slashed
+        pending += covered
+        outcomes.append((covered, covered * fee, slashed))
+    return outcomes
+
+
 def linear_impact(sold_usd: float, coefficient: float, depth_usd: float) -> float:
     """Return the fall of the log price, coefficient Q / depth (Kyle)."""
     return coefficient * sold_usd / depth_usd

@@ -5,14 +5,16 @@ Written from the descriptions of the verbs, one account and one asset at a time:
     move      prices move, transient impact and the memory of flow fade, the variance learns.
     accrue    debt grows by exp(rate x years), the rate kinked in debt / (cash + debt).
     see       a push oracle publishes the mid if it has moved far enough; it keeps that until the
-              next step. An exchange-rate oracle follows the underlying at any moment.
+              next step. An exchange-rate oracle follows the underlying at any moment, a spot oracle
+              is the mid.
     round     keepers call every account they may; calls are rationed to what can be sold at a
               profit, those with the larger margin first; the market falls by
               coefficient sqrt(volume / depth).
-    absorb    funds pay in order; the rest is carried or cut from suppliers' claims.
+    absorb    where the protocol's own claims come first, they pay; then funds, in order; the rest
+              is carried or cut from suppliers' claims.
 
-A call repays the allowance, lowered so that no dust is left, seizes repaid x (1 + bonus), and
-writes off what is left once the last collateral is gone.
+What a call does is the protocol's (`tests.reference_calls`). Debt that it recognises is written off
+once the last collateral is gone.
 """
 
 import dataclasses
@@ -20,7 +22,8 @@ import math
 
 import numpy as np
 
-SMALLEST_RATION = 1e-6
+from tests.reference_calls import Account, Called, Close, Protocol
+from tests.reference_market import SMALLEST_RATION, World, is_equal, move, sell, sellable
 
 
 @dataclasses.dataclass
@@ -34,13 +37,16 @@ class Venue:
         collateral: units standing `(collateral_asset, account)`.
         debt: units standing, interest included `(debt_asset, account)`.
         threshold: `(collateral_asset, account)`.
-        bonus: `(collateral_asset, account)`.
+        bonus: `(collateral_asset, account)`, as stated.
         fee_share: `(collateral_asset,)`.
-        deviation: of a push oracle; `None` for an exchange-rate oracle.
-        close_factor: `None` for a venue without close factor and dust rule.
+        protocol: what a call does.
+        deviation: of a push oracle; `None` for others.
+        follows_ratio: whether the oracle follows the underlying; else it is spot.
         carried: whether the residual is carried as a deficit.
+        treasury_pays: whether the protocol's own claims bear losses first.
     """
 
+    name: str
     held_assets: tuple[int, ...]
     owed_assets: tuple[int, ...]
     category: list[int]
@@ -49,13 +55,12 @@ class Venue:
     threshold: np.ndarray
     bonus: np.ndarray
     fee_share: np.ndarray
+    protocol: Protocol
     deviation: np.ndarray | None
-    close_factor: float | None
-    full_below_health: float
-    small_position: float
-    minimum_leftover: float
+    follows_ratio: bool
     rate: dict[str, np.ndarray]
     carried: bool
+    treasury_pays: bool
     funds: list[float]
     cash: np.ndarray
     supplied: np.ndarray
@@ -78,71 +83,26 @@ class Venue:
 
 
 @dataclasses.dataclass
-class World:
-    """Market, keepers and venues; arrays are `(asset,)`."""
-
-    price: np.ndarray
-    displacement: np.ndarray
-    log_ratio: np.ndarray
-    variance: np.ndarray
-    recent_sales: np.ndarray
-    underlying: list[int]
-    coefficient: np.ndarray
-    depth: np.ndarray
-    calm_volatility: np.ndarray
-    volatility_sensitivity: float
-    flow_sensitivity: float
-    permanent_share: float
-    recovery_rate: float
-    variance_rate: float
-    pro_rata: bool
-    minimum_return: float
-    cost: float | None
-    venues: list[Venue]
-
-    def mid(self, a: int) -> float:
-        """Return the mid of one asset."""
-        return self.price[a] * math.exp(-self.displacement[a])
-
-    def depth_now(self, a: int) -> float:
-        """Return the depth left after volatility and recent flow, at least 1 % of the calm one."""
-        excess = max(math.sqrt(self.variance[a]) / self.calm_volatility[a] - 1.0, 0.0)
-        share = math.exp(-self.volatility_sensitivity * excess)
-        share *= 1.0 - self.flow_sensitivity * self.recent_sales[a] / self.depth[a]
-        return self.depth[a] * max(share, 0.01)
-
-
-@dataclasses.dataclass
 class _Call:
-    """One account's call: units per asset, before rationing."""
+    """One account's call: units per asset, before rationing; values beyond the debt."""
 
     seized: np.ndarray
     repaid: np.ndarray
     written_off: np.ndarray
+    charge: float = 0.0
+    refund: float = 0.0
 
 
 def step(world: World, log_return: np.ndarray, years: float, rounds: int) -> None:
     """Play one step in place."""
-    _move(world, log_return, years)
+    move(world, log_return, years)
     for venue in world.venues:
         _accrue(world, venue, years)
         _see(world, venue)
     for _ in range(rounds):
         _round(world)
     for venue in world.venues:
-        _absorb(venue)
-
-
-def _move(world: World, log_return: np.ndarray, years: float) -> None:
-    for a in range(len(world.price)):
-        keep = math.exp(-world.recovery_rate * years)
-        world.displacement[a] *= keep
-        world.recent_sales[a] *= keep
-        squared = log_return[a] ** 2 / years
-        memory = math.exp(-world.variance_rate * years)
-        world.variance[a] = memory * world.variance[a] + (1.0 - memory) * squared
-        world.price[a] *= math.exp(log_return[a])
-        world.log_ratio[a] += log_return[a] - log_return[world.underlying[a]]
+        _absorb(world, venue)
 
 
 def _accrue(world: World, venue: Venue, years: float) -> None:
@@ -177,6 +137,8 @@ def _seen(world: World, venue: Venue) -> np.ndarray:
     mids = np.array([world.mid(a) for a in range(len(world.price))])
     if venue.deviation is not None:
         return venue.published.copy()
+    if not venue.follows_ratio:
+        return mids
     return np.array(
         [mids[u] * math.exp(r) for u, r in zip(world.underlying, world.log_ratio, strict=True)]
     )
@@ -191,25 +153,22 @@ def _lag(world: World, venue: Venue, seen: np.ndarray, account: int) -> float:
     )
 
 
-def _sellable(world: World, a: int, margin: float) -> float:
-    """Return the units of an asset that sell at an average loss below `margin`."""
-    return world.depth_now(a) * (1.5 * max(margin, 0.0) / world.coefficient[a]) ** 2 / world.mid(a)
-
-
 def _capacity(world: World, venue: Venue, seen: np.ndarray, held: int, account: int) -> float:
     """Return the units of a collateral that a keeper expects to sell at a profit."""
-    a = venue.held_assets[held]
-    net = 1.0 + venue.bonus[held, account] * (1.0 - venue.fee_share[held])
+    a, protocol = venue.held_assets[held], venue.protocol
+    credit = 1.0 + protocol.largest_bonus(venue.bonus[held, account])
+    net = credit - protocol.kept(credit, 1.0 - 1.0 / credit, venue.fee_share[held])
     cost = seen[a] / world.mid(a) * _lag(world, venue, seen, account)
-    return _sellable(world, a, 1.0 - cost * (1.0 + world.minimum_return) / net)
+    return sellable(world, a, 1.0 - cost * (1.0 + world.minimum_return) / net)
 
 
 def _round(world: World) -> None:
     seen = [_seen(world, venue) for venue in world.venues]
-    calls = [
-        [_call(world, v, s, n) for n in range(v.debt.shape[1])]
-        for v, s in zip(world.venues, seen, strict=True)
-    ]
+    calls = []
+    for venue, s in zip(world.venues, seen, strict=True):
+        everyone = range(venue.debt.shape[1])
+        venue.protocol.look([_account(venue, s, n) for n in everyone])
+        calls.append([_call(world, venue, s, n) for n in everyone])
     rations = _rations(world, seen, calls)
     mids = [world.mid(a) for a in range(len(world.price))]
     sold = np.zeros(len(world.price))
@@ -220,79 +179,86 @@ def _round(world: World) -> None:
         units = _booked(world, venue, moved, np.sum(fees, axis=0), mids)
         parts.append(units)
         sold += units
-    received = _sell(world, sold, mids)
+    received = sell(world, sold, mids)
     for venue, units in zip(world.venues, parts, strict=True):
         venue.book("proceeds", float((units * received).sum()))
 
 
-def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
-    """Return the call a keeper acting alone would make on account `n`."""
+def _values(venue: Venue, seen: np.ndarray, n: int) -> tuple[list[float], list[float]]:
+    """Return the value of each collateral and of each debt of account `n`."""
     held = [venue.collateral[c, n] * seen[a] for c, a in enumerate(venue.held_assets)]
     owed = [venue.debt[d, n] * seen[a] for d, a in enumerate(venue.owed_assets)]
-    nothing = _Call(np.zeros(len(held)), np.zeros(len(owed)), np.zeros(len(owed)))
-    total, backing = sum(owed), sum(t * v for t, v in zip(venue.threshold[:, n], held, strict=True))
-    if not total > backing:
-        return nothing
-    if world.pro_rata:
-        redeemable = sum(v / (1.0 + b) for v, b in zip(held, venue.bonus[:, n], strict=True))
-        collateral, debt = sum(held), total
-        credit = collateral / redeemable if collateral > 0 else 1.0
-        of_collateral = np.array(held) > -1.0
-        of_debt = np.array(owed) > -1.0
-    else:
-        d = int(np.argmax(owed))
-        bonus = venue.bonus[:, n]
-        room = [
-            _capacity(world, venue, seen, c, n) * seen[a] for c, a in enumerate(venue.held_assets)
-        ]
-        gain = [
-            min(v, owed[d] * (1.0 + b), r) * b / (1.0 + b)
-            for v, b, r in zip(held, bonus, room, strict=True)
-        ]
-        c = int(np.argmax(gain))
-        collateral, debt, credit = held[c], owed[d], 1.0 + bonus[c]
-        of_collateral, of_debt = np.arange(len(held)) == c, np.arange(len(owed)) == d
-    repaid = _request(venue, collateral, debt, credit, total, backing)
-    seized = repaid * credit
-    if seized > collateral:
-        seized, repaid = collateral, collateral / credit
-    if venue.close_factor is not None and repaid < debt and seized < collateral:
-        # A request lowered to the limit is at the limit but for rounding.
-        least = venue.minimum_leftover * (1.0 - 1e-12)
-        if debt - repaid < least or collateral - seized < least:
-            return nothing
-    called = venue.collateral[:, n] * of_collateral
-    taken = seized / collateral if collateral > 0 else 0.0
-    if world.cost is not None:
-        worth = sum(u * world.mid(a) for u, a in zip(called, venue.held_assets, strict=True))
-        fee = float(np.mean(venue.fee_share)) * (seized - repaid)
-        outlay = repaid * _lag(world, venue, seen, n) * (1.0 + world.minimum_return)
-        if not taken * worth - fee - outlay > world.cost:
-            return nothing
+    return held, owed
+
+
+def _account(venue: Venue, seen: np.ndarray, n: int) -> Account:
+    held, owed = _values(venue, seen, n)
+    weighted = sum(t * v for t, v in zip(venue.threshold[:, n], held, strict=True))
+    return Account(sum(held), sum(owed), weighted)
+
+
+def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
+    """Return the call a keeper acting alone would make on account `n`."""
+    account, nothing = _account(venue, seen, n), np.zeros(len(venue.owed_assets))
+    no_call = _Call(np.zeros(len(venue.held_assets)), nothing, nothing)
+    if not account.debt > account.weighted:
+        return no_call
+    called, of_collateral, of_debt = _choice(world, venue, seen, n)
+    close = venue.protocol.close(called)
+    taken = close.seized / called.collateral if called.collateral > 0 else 0.0
+    if world.cost is not None and not _pays(world, venue, seen, n, close, taken * of_collateral):
+        return no_call
     call = _Call(
         seized=venue.collateral[:, n] * taken * of_collateral,
-        repaid=venue.debt[:, n] * (repaid / debt) * of_debt,
-        written_off=nothing.written_off,
+        repaid=venue.debt[:, n] * (close.repaid / called.debt) * of_debt,
+        written_off=nothing,
+        charge=close.charge,
+        refund=close.refund,
     )
-    if seized >= sum(held):
+    is_empty = close.seized >= account.collateral
+    if is_empty and venue.protocol.recognises(account):
         call.written_off = venue.debt[:, n] - call.repaid
     return call
 
 
-def _request(
-    venue: Venue, collateral: float, debt: float, credit: float, total: float, backing: float
-) -> float:
-    """Return the allowance, lowered so that a partial call leaves no dust."""
-    if venue.close_factor is None:
-        return debt
-    is_large = collateral >= venue.small_position and debt >= venue.small_position
-    repay = debt
-    if is_large and backing > venue.full_below_health * total:
-        repay = min(debt, venue.close_factor * total)
-    if repay >= debt or repay * credit >= collateral:
-        return repay
-    limit = min(debt - venue.minimum_leftover, (collateral - venue.minimum_leftover) / credit)
-    return min(repay, max(limit, 0.0))
+def _choice(
+    world: World, venue: Venue, seen: np.ndarray, n: int
+) -> tuple[Called, np.ndarray, np.ndarray]:
+    """Return what a keeper calls of account `n`, and which collateral and debt that is."""
+    held, owed = _values(venue, seen, n)
+    account, protocol = _account(venue, seen, n), venue.protocol
+    bonus = [protocol.bonus(b, account) for b in venue.bonus[:, n]]
+    if world.pro_rata or protocol.whole:
+        redeemable = sum(v / (1.0 + b) for v, b in zip(held, bonus, strict=True))
+        called = Called(
+            account=account,
+            collateral=account.collateral,
+            debt=account.debt,
+            weight=account.weighted / account.collateral if account.collateral > 0 else 0.0,
+            credit=account.collateral / redeemable if redeemable > 0 else 1.0,
+        )
+        return called, np.ones(len(held), bool), np.ones(len(owed), bool)
+    d = int(np.argmax(owed))
+    room = [_capacity(world, venue, seen, c, n) * seen[a] for c, a in enumerate(venue.held_assets)]
+    gain = [
+        min(v, owed[d] * (1.0 + b), r) * b / (1.0 + b)
+        for v, b, r in zip(held, bonus, room, strict=True)
+    ]
+    c = int(np.argmax(gain))
+    called = Called(account, held[c], owed[d], venue.threshold[c, n], 1.0 + bonus[c])
+    return called, np.arange(len(held)) == c, np.arange(len(owed)) == d
+
+
+def _pays(
+    world: World, venue: Venue, seen: np.ndarray, n: int, close: Close, taken: np.ndarray
+) -> bool:
+    """Return whether a call brings more than it costs, before slippage."""
+    mids = np.array([world.mid(a) for a in venue.held_assets])
+    worth = float((venue.collateral[:, n] * taken) @ mids)
+    bonus = (close.seized - close.repaid) / close.seized if close.seized > 0 else 0.0
+    fee = venue.protocol.kept(close.seized, bonus, float(np.mean(venue.fee_share)))
+    outlay = close.paid * _lag(world, venue, seen, n) * (1.0 + world.minimum_return)
+    return worth - fee - outlay > (world.cost or 0.0)
 
 
 def _by_category(venue: Venue, values: list) -> dict:
@@ -301,14 +267,16 @@ def _by_category(venue: Venue, values: list) -> dict:
 
 
 def _fee(venue: Venue, seen: np.ndarray, calls: list[_Call], category: int) -> np.ndarray:
-    """Return the units the protocol keeps of a class of calls: a share of their common bonus."""
+    """Return the units the protocol keeps of a class of calls, whose bonus is a common one."""
     made = [c for c, own in zip(calls, venue.category, strict=True) if own == category]
     seized = np.sum([c.seized for c in made], axis=0)
     repaid = np.sum([c.repaid for c in made], axis=0)
     taken = float(seized @ seen[list(venue.held_assets)])
     given = float(repaid @ seen[list(venue.owed_assets)])
+    given += sum(c.charge + c.refund for c in made)
     bonus = max(taken - given, 0.0) / taken if taken > 0 else 0.0
-    return seized * bonus * venue.fee_share
+    kept = venue.protocol.kept
+    return np.array([kept(u, bonus, s) for u, s in zip(seized, venue.fee_share, strict=True)])
 
 
 def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> list[list[float]]:
@@ -327,24 +295,22 @@ def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> 
             )
             worth = sum(u * world.mid(a) for u, a in zip(sold, venue.held_assets, strict=True))
             repaid = np.sum([c.repaid for c in made], axis=0)
-            outlay = (1.0 + world.minimum_return) * sum(
-                u * world.mid(a) for u, a in zip(repaid, venue.owed_assets, strict=True)
-            )
+            paid = sum(u * world.mid(a) for u, a in zip(repaid, venue.owed_assets, strict=True))
+            paid += sum(c.charge + c.refund for c in made)
+            outlay = (1.0 + world.minimum_return) * paid
             outlay += (world.cost or 0.0) * sum(c.repaid.sum() > 0 for c in made)
             for c, a in enumerate(venue.held_assets):
                 demand[a, v, category] = sold[c]
                 margin = 1.0 - outlay / worth if worth > 0 else 0.0
-                capacity[a, v, category] = _sellable(world, a, margin)
+                capacity[a, v, category] = sellable(world, a, margin)
     share = {}
     for key, wanted in demand.items():
         rivals = [other for other in demand if other[0] == key[0]]
-        taken = sum(
-            min(demand[other], capacity[other])
-            for other in rivals
-            if capacity[other] > capacity[key]
-        )
-        crowd = sum(demand[other] for other in rivals if capacity[other] == capacity[key])
-        room = max(capacity[key] - taken, 0.0)
+        own = capacity[key]
+        equal = [other for other in rivals if is_equal(capacity[other], own)]
+        ahead = [other for other in rivals if capacity[other] > own and other not in equal]
+        room = max(own - sum(min(demand[other], capacity[other]) for other in ahead), 0.0)
+        crowd = sum(demand[other] for other in equal)
         share[key] = min(room / crowd, 1.0) if wanted > 0 else 1.0
     rations = []
     for v, venue in enumerate(world.venues):
@@ -369,6 +335,8 @@ def _go_through(world: World, venue: Venue, calls: list[_Call], rations: list[fl
         moved.seized += ration * call.seized
         moved.repaid += ration * call.repaid
         moved.written_off += ration * call.written_off
+        moved.charge += ration * call.charge
+        moved.refund += ration * call.refund
         made += ration * (call.repaid.sum() > 0)
     if world.cost is not None:
         venue.book("keeper_cost", made * world.cost)
@@ -380,6 +348,9 @@ def _booked(
 ) -> np.ndarray:
     """Book the venue's side of a round and return the units that keepers sell, all assets."""
     sold = np.zeros(len(world.price))
+    venue.book("fee", moved.charge)
+    venue.book("refund", moved.refund)
+    venue.book("keeper_paid", moved.charge + moved.refund)
     for c, a in enumerate(venue.held_assets):
         sold[a] = moved.seized[c] - fees[c]
         venue.book("liquidated", moved.seized[c] * mids[a])
@@ -394,40 +365,27 @@ def _booked(
     return sold
 
 
-def _sell(world: World, sold: np.ndarray, mids: list[float]) -> np.ndarray:
-    """Sell into the market and return the average price received per unit, all assets."""
-    drops, received = [], []
-    for a, mid in enumerate(mids):
-        volume = sold[a] * mid
-        drop = world.coefficient[a] * math.sqrt(volume / world.depth_now(a))
-        drops.append(drop)
-        # The mean of exp(-drop sqrt(t)) over t in [0, 1], by Gauss-Legendre in s = sqrt(t).
-        node, weight = np.polynomial.legendre.leggauss(24)
-        s = (node + 1.0) / 2.0
-        received.append(mid * float((weight / 2.0 * 2.0 * s * np.exp(-drop * s)).sum()))
-        world.recent_sales[a] += volume
-    for a, drop in enumerate(drops):
-        if world.underlying[a] != a:
-            drop += drops[world.underlying[a]]
-        world.price[a] *= math.exp(-world.permanent_share * drop)
-        world.displacement[a] += (1.0 - world.permanent_share) * drop
-    return np.array(received)
-
-
-def _absorb(venue: Venue) -> None:
-    loss = venue.unsettled_value
-    left = loss
+def _absorb(world: World, venue: Venue) -> None:
+    units, loss = venue.unsettled, venue.unsettled_value
+    own = np.zeros_like(units)
+    if venue.treasury_pays:
+        own = np.minimum(units, np.maximum(venue.treasury, 0.0))
+    mids = np.array([world.mid(a) for a in venue.owed_assets])
+    own_value = loss * float(own @ mids) / float(units @ mids) if loss > 0 else 0.0
+    left = loss - own_value
     for k, capacity in enumerate(venue.funds):
         paid = min(left, capacity)
         venue.funds[k] -= paid
         left -= paid
-    covered = venue.unsettled * ((loss - left) / loss if loss > 0 else 0.0)
-    borne = venue.unsettled - covered
+    rest = units - own
+    covered = rest * (1.0 - left / (loss - own_value) if loss > own_value else 0.0)
+    venue.treasury -= own
     venue.cash += covered
     if venue.carried:
-        venue.deficit += borne
+        venue.deficit += rest - covered
     else:
-        venue.supplied -= borne
-    venue.unsettled = np.zeros_like(venue.unsettled)
+        venue.supplied -= rest - covered
+    venue.unsettled = np.zeros_like(units)
     venue.unsettled_value = 0.0
+    venue.book("treasury_paid", own_value)
     venue.book("residual", left)

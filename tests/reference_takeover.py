@@ -11,7 +11,7 @@ Written from the description of the mechanisms. Both take unsafe accounts over w
               the ask, which falls while the step lasts, has come to what the whole of it brings;
               else a part of it at the end of the step. Debt is paid first, then the penalty.
 
-Prices move and sales fall upon the market as in `tests.reference_cascade`.
+Prices move and sales fall upon the market as in `tests.reference_market`.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from tests.reference_cascade import SMALLEST_RATION, World, _move, _sell, _sellable
+from tests.reference_market import SMALLEST_RATION, World, is_equal, move, sell, sellable
 
 WORTHWHILE, EPSILON = 1e-4, 64 * np.finfo(np.float64).eps
 
@@ -123,7 +123,7 @@ def step(
     world: World, venue: Stock | Vaults, log_return: np.ndarray, years: float, rounds: int
 ) -> None:
     """Play one step in place."""
-    _move(world, log_return, years)
+    move(world, log_return, years)
     mids = _mids(world)
     if isinstance(venue, Stock):
         use = venue.debt.sum() / venue.supplied
@@ -216,12 +216,12 @@ def _rations(world: World, classes: list[tuple[int, float, float]]) -> list[floa
         outlay = paid * (1.0 + world.minimum_return) + (world.cost or 0.0) * (units > 0)
         worth = units * world.mid(a)
         margin = 1.0 - outlay / worth if worth > 0 else 0.0
-        capacity.append(_sellable(world, a, margin))
+        capacity.append(sellable(world, a, margin))
     shares = []
     for (a, units, _), own in zip(classes, capacity, strict=True):
         rivals = [(u, c) for (b, u, _), c in zip(classes, capacity, strict=True) if b == a]
-        taken = sum(min(u, c) for u, c in rivals if c > own)
-        crowd = sum(u for u, c in rivals if c == own)
+        taken = sum(min(u, c) for u, c in rivals if c > own and not is_equal(c, own))
+        crowd = sum(u for u, c in rivals if is_equal(c, own))
         share = min(max(own - taken, 0.0) / crowd, 1.0) if units > 0 else 1.0
         shares.append(share if share >= SMALLEST_RATION else 0.0)
     return shares
@@ -232,7 +232,7 @@ def _to_market(world: World, venue: Books, sales: list[tuple[int, float]]) -> No
     sold = np.zeros(len(world.price))
     for a, units in sales:
         sold[a] += units
-    received = _sell(world, sold, list(_mids(world)))
+    received = sell(world, sold, list(_mids(world)))
     venue.book("proceeds", float(sold @ received))
 
 
@@ -328,7 +328,7 @@ def _worth(world: World, kind: Type, lot: Lot, coin: float) -> float:
         volume = units * mid
         drop = world.coefficient[a] * math.sqrt(volume / world.depth_now(a))
         discount = 1.0 - float((weight * s * np.exp(-drop * s)).sum())
-        within = _sellable(world, a, discount) * mid
+        within = sellable(world, a, discount) * mid
         discount = discount * max(volume / within, 1.0) * (1.0 + WORTHWHILE) + EPSILON
         left = mid * (1.0 - discount) - (world.cost or 0.0) / units
         return left / coin / (1.0 + world.minimum_return)

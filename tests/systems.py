@@ -29,7 +29,9 @@ from jaxrisk.venue.account import Accounts, take
 from jaxrisk.venue.close import FractionClose
 from jaxrisk.venue.presets.aave_v3 import aave_v3
 from jaxrisk.venue.presets.morpho_blue import morpho_blue
+from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Venue
+from jaxrisk.venue.waterfall import Capacity
 
 ASSETS = ("WETH", "wstETH", "USDC")
 PRICE = {"WETH": 3000.0, "wstETH": 3600.0, "USDC": 1.0}
@@ -206,6 +208,45 @@ def with_venues(system: System, change: Any) -> System:
     return dataclasses.replace(system, venues=tuple(change(v) for v in system.venues))
 
 
+def covered(system: System) -> System:
+    """Return the system with stakes behind its debts, sized by each venue's insurance.
+
+    On the pool deposits of dollars and staked ether, on the isolated venue ether; a part of each
+    is kept, and what stakes do not cover is carried or written down.
+    """
+
+    def change(venue: Venue) -> Venue:
+        reserve, insurance = venue.funds
+        number = lambda x: jnp.asarray(x, insurance.dtype)
+        terms = (
+            [(2, 2, True, 0.5), (0, 1, False, 0.3)]
+            if venue.name == "pool"
+            else [(2, 0, False, 2.0)]
+        )
+        prices = [PRICE[asset] for asset in ASSETS]
+        stakes = [
+            StakedCoverage(
+                offset=number(0.1 * size * insurance / prices[debt]),
+                fee=number(0.1),
+                kept=number(0.2 * size * insurance / prices[staked]),
+                row=venue.accounts.debt_assets.index(debt),
+                covered=debt,
+                staked=staked,
+                pool_share=pool_share,
+            )
+            for debt, staked, pool_share, size in terms
+        ]
+        units = [size * insurance / prices[staked] for _, staked, _, size in terms]
+        return dataclasses.replace(
+            venue,
+            funds=jnp.stack([0.0 * reserve, *units, 0.1 * insurance]),
+            fund_rules=(Capacity(), *stakes, Capacity()),
+            fund_names=("reserve", *(f"stake {i}" for i in range(len(stakes))), "insurance"),
+        )
+
+    return with_venues(system, change)
+
+
 def permuted(system: System, seed: int) -> System:
     """Return the system with each venue's accounts in another order, categories kept in place."""
     rng = np.random.default_rng(seed)
@@ -251,28 +292,37 @@ def in_other_numeraire(system: System, factor: float) -> System:
     )
 
 
-def rules_of(system: System, *, rounds: int = ROUNDS, differentiable: bool = False) -> StepRules:
+def rules_of(
+    system: System,
+    *,
+    rounds: int = ROUNDS,
+    differentiable: bool = False,
+    step_years: float = STEP_YEARS,
+) -> StepRules:
     """Return the rules of a step as the tests play it."""
     return StepRules(
-        step_years=jnp.asarray(STEP_YEARS, system.market.price.dtype),
+        step_years=jnp.asarray(step_years, system.market.price.dtype),
         rounds=rounds,
         differentiable=differentiable,
     )
 
 
-def played_verb_by_verb(system: System, *, afresh: bool = False) -> list[tuple[str, State]]:
+def played_verb_by_verb(
+    system: System, *, afresh: bool = False, step_years: float = STEP_YEARS
+) -> list[tuple[str, State]]:
     """Return the opening state and the state after every verb of every step, as NumPy.
 
     Args:
         system: from `random_system`.
         afresh: compile again, for code that was changed under way.
+        step_years: length of a step.
     """
     layout = layouts(system, Plan(steps=STEPS, health_groups=1))
     play = _verbs
     if afresh:
         # Another function object: JAX would find the trace of the same one.
         play = jax.jit(functools.partial(verb_states))
-    stages = jax.device_get(play(system, layout, rules_of(system)))
+    stages = jax.device_get(play(system, layout, rules_of(system, step_years=step_years)))
     opening, moved, accrued, rounds, absorbed = stages
     at = lambda tree, *index: jax.tree.map(lambda x: x[index], tree)
     played = [("opening", opening)]

@@ -29,6 +29,15 @@ NOT_PSD = CONFIG.replace(
 )
 
 BAD_CONFIGS = {
+    "text for a number": (
+        CONFIG + '\n[venues.other]\npreset = "aave_v4"\noptions = { target_health = "high" }\n',
+        ("venues.other.options.target_health: expected a number, got 'high'",),
+    ),
+    "a number for text": (
+        CONFIG + '\n[venues.other]\npreset = "sky"\n'
+        "options = { stability_fee = 0.05, debt_auctions = 1 }\n",
+        ("venues.other.options.debt_auctions: expected text, got 1",),
+    ),
     "unknown key": (
         CONFIG.replace("steps = 4", "stesp = 4"),
         (f"small.toml:{line_of(CONFIG, 'steps')}: run.stesp", "unknown key", "Did you mean steps?"),

@@ -67,13 +67,6 @@ def test_parity_holds_to_rounding_of_the_larger_value(dtype):
     assert (np.asarray(call) >= np.maximum(forward - strike, 0)).all()
 
 
-def test_a_published_value():
-    # S 1 500, sigma 1.0478845, 500 400 s: one call short is worth -79.37158519 on Derive's tests.
-    years = 500_400 / (365 * 86_400)
-    value = price(1500.8332793109938, 1500.0, years, 1.0478844940849862, 1.0)
-    assert_close(value, 79.371585189059936, rtol=1e-14, atol=0.0)
-
-
 def test_quantlib_agrees():
     quantlib = pytest.importorskip("QuantLib")
     options = sample(np.float64, deviations=4.0)

@@ -125,6 +125,14 @@ REFUSALS = {
         {"overrides": {"USDC": {"ramp": 1.0}}},
         "USDC: no such parameter ramp; known: available_liquidity",
     ),
+    **{
+        f"one factor for borrowing and liquidation, {kind}": (
+            kind,
+            {**own("wstETH", loan_to_value=0.7)},
+            "wstETH: no such parameter loan_to_value; known: available_liquidity",
+        )
+        for kind in ("aave_v4", "compound_v2", "gearbox_v3")
+    },
     "percent for a fraction": (
         "compound_v2",
         {"close_factor": 50},
@@ -160,7 +168,7 @@ REFUSALS = {
         {"maximum_discount": "high"},
         "maximum_discount = 'high': expected a number",
     ),
-    "another loan": ("euler_v2", {"loan": "USDT"}, "the book owes USDC, the vault lends USDT"),
+    "another loan": ("euler_v2", {"loan": "USDT"}, "the book owes USDC, the venue lends USDT"),
     "neither on nor off": ("euler_v2", {"socialisation": "yes"}, 'expected "on" or "off"'),
     "premium eats the threshold": (
         "gearbox_v3",

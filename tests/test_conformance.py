@@ -82,7 +82,15 @@ def test_a_file_that_is_not_there_fails(vectors, tmp_path, capsys):
         ("gmx_v2_swap_price_impact", lambda c: _scale(c, "priceImpactUsd")),
         ("gmx_v2_funding_update", lambda c: c.update(longsPayShorts=not c["longsPayShorts"])),
         ("gmx_v2_position_liquidatable", lambda c: c.update(reason="< 0")),
+        ("derive_black76", lambda c: _scale(c, "put")),
+        ("derive_dutch_auction", lambda c: _scale(c, "bidPrice")),
+        ("derive_irm", lambda c: _scale(c, "borrowRate")),
+        ("derive_perp_funding", lambda c: _scale(c["steps"][-1], "aggregatedFunding")),
+        ("derive_srm", lambda c: _scale(c, "maintenanceMargin")),
+        ("derive_pmrm_v1", lambda c: _scale(c["out"], "initialMargin")),
+        ("derive_pmrm_v2", lambda c: _scale(c["out"], "maintenanceMargin")),
         ("aave_v3_liquidation", lambda c: c.update(reverted=True, branch=_REVERT)),
+        ("derive_dutch_auction", lambda c: c.update(reverted=True, revertReason=_ENDED)),
         ("morpho_blue_liquidate", lambda c: c.update(reverted=True, branch=_HEALTHY)),
     ],
 )
@@ -120,6 +128,7 @@ def test_an_unlisted_reason_fails_its_case_and_no_other(vectors, tmp_path, capsy
 
 _REVERT = "revert:MustNotLeaveDust"
 _HEALTHY = "revert:position is healthy"
+_ENDED = "DA_SolventAuctionEnded()"
 
 
 def _scale(case, field):

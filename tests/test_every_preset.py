@@ -14,11 +14,12 @@ from jaxrisk.system.step import step
 from jaxrisk.system.system import Flow, StepRules, System, opening_state
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
+from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.pool_liquidation import PenaltyLiquidation, RecoveryLiquidation
 from jaxrisk.venue.presets import PRESETS
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
-from tests import band_venues, call_venues, pool_systems, systems, takeover_systems
+from tests import band_venues, call_venues, lender_systems, pool_systems, systems, takeover_systems
 
 FUNDS = 1e4
 
@@ -40,7 +41,8 @@ def every_preset() -> System:
     system = pool_systems.random_system(1, fall=0.25)
     taken_over = takeover_systems.random_system(1, funds=FUNDS).venues[1:]
     bands = dataclasses.replace(band_venues.band_venue(1, dtype=np.float64), name="crvusd")
-    others = [*call_venues.every_venue(1, funds=FUNDS), *taken_over, bands]
+    lenders = lender_systems.lender_venue(1)
+    others = [*call_venues.every_venue(1, funds=FUNDS), *taken_over, lenders, bands]
     return dataclasses.replace(
         system, venues=(*system.venues[:2], *map(on_the_common_market, others))
     )
@@ -60,12 +62,13 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-3:] == [AbsorbedStock, AuctionedLots, BandConversion]
+    assert executions[-4:] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)
     books = cut_books(system, layouts(system, plan))
-    step_rules = StepRules(step_years=jnp.asarray(systems.STEP_YEARS), rounds=2)
+    # Auctions between lenders take hours to come down to the market.
+    step_rules = StepRules(step_years=jnp.asarray(lender_systems.STEP_YEARS), rounds=2)
     assert isinstance(system.paths, GivenMoves)
 
     @jax.jit

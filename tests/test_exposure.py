@@ -223,6 +223,6 @@ def test_volatile_assets_are_those_above_the_bound_and_those_pegged_to_them():
         pegs={"wrapped": "coin"},
     )
     assert volatile_assets(market).tolist() == [False, True, True]
-    assert volatile_assets(market, above=0.01).tolist() == [True, True, True]
+    assert volatile_assets(market, least=0.02).tolist() == [True, True, True]
     only_pegged = with_pegged(market, jnp.array([False, True, False]))
     assert only_pegged.tolist() == [False, True, False]

@@ -195,6 +195,18 @@ def test_a_worked_example():
     assert_close(actual, [392.0, 400.0, 8.0, 0.0, 108.0], rtol=1e-12, atol=1e-12)
 
 
+def test_a_bucket_decides_the_kickers_reward_by_its_own_price():
+    """At an auction price of 40 a bucket at 80, the neutral price, pays no reward. By hand."""
+    one = lambda x: jnp.asarray([x])
+    held = lot(10.0, 500.0, 60.0, 80.0, bond=10.0)
+    call = _take(
+        kicker_bond(np.float64), held, one(40.0), one(60 * MINUTE), one(4.0), judged=one(80.0)
+    )
+    assert_close(call.reward, [0.0], rtol=0.0, atol=1e-15)
+    assert_close(call.paid, [160.0], rtol=1e-12, atol=0.0)
+    assert_close(call.repaid, [40.0 * (1.0 - 0.025) * 4.0], rtol=1e-12, atol=0.0)
+
+
 def test_takes_at_the_very_start_or_for_nothing_are_refused():
     held = lot(10.0, 500.0, 60.0, 80.0)
     assert int(taken(held, 80.0, 1.0, minutes=0.0).refusal[0]) == TakeRefusal.NOT_STARTED

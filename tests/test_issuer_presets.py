@@ -74,9 +74,9 @@ def test_terms_are_those_the_venue_is_built_with():
         ({"deposits": -1.0}, "deposits: -1, expected 0 to inf"),
         ({"deposits": 3001.0}, "deposits: 3001 in all, but only 3000 of the stablecoin"),
         ({"sale_share": 50.0}, "sale_share: 50, expected 0 to 1; did you mean 0.5"),
-        ({"redemptions": "no"}, 'redemptions: expected "on" or "off"'),
+        ({"redemptions": "no"}, 'redemptions = .no.: expected "on" or "off"'),
         ({"insurance": 10.0}, "no reserve or insurance pays here; depositors do"),
-        ({"collateral": "rETH"}, "posts WETH and owes STABLE, the system is rETH/None"),
+        ({"collateral": "rETH"}, "posts WETH and owes STABLE, the market is rETH/None"),
         (
             {"overrides": {"WETH": {"minimum_ratio": 110.0}}},
             "minimum_ratio: 110, expected 1 to 10; did you mean 1.1",

@@ -7,7 +7,7 @@ import pytest
 
 import jaxrisk as jr
 from jaxrisk.errors import DataError
-from jaxrisk.market.contract import perpetual
+from jaxrisk.market.contract import perpetual, table
 from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
 from jaxrisk.venue.presets import (
     binance_coinm,
@@ -33,17 +33,21 @@ def test_published_deductions_and_margins_of_tiers():
     assert tier.tolist() == [[1]]
 
 
-def test_published_margins_that_rise_with_size():
-    """Deribit, Linear Perpetual: BTC at 100,000, SOL at 200."""
-    btc, sol = deribit.margin(["BTC"]), deribit.margin(["SOL"])
-    units = jnp.asarray([[0.0, 25.0, 350.0]])
-    initial, maintenance = btc.required(units, 1e5 * units)
-    assert_close(initial, [[0.0, 53_125.0, 1_312_500.0]], rtol=1e-12, atol=0.0)
-    assert_close(maintenance, [[0.0, 28_125.0, 35e6 * 0.0275]], rtol=1e-12, atol=0.0)
-    units = jnp.asarray([[25.0, 6_000.0]])
-    initial, maintenance = sol.required(units, 200.0 * units)
-    assert_close(initial, [[200.625, 84_000.0]], rtol=1e-12, atol=0.0)
-    assert_close(maintenance[0, 0], 100.625, rtol=1e-12, atol=0.0)
+def test_margins_that_rise_with_size_of_a_book():
+    """Deribit, Linear Perpetual: 25 BTC at 100,000, 6,000 SOL at 200; inverse, 2.5 M dollars."""
+    rule = deribit.margin(["BTC", "SOL_USDC"])
+    units, price = jnp.asarray([[25.0], [6_000.0]]), jnp.asarray([[1e5], [200.0]])
+    initial, maintenance = rule.required(units, price)
+    assert_close(initial, [[53_125.0], [84_000.0]], rtol=1e-12, atol=0.0)
+    book = jr.MarginBook.from_positions(
+        table([perpetual(1.0)] * 2), rule, size=-units, entry=price, wallet=[1e6]
+    )
+    assert_close(book.maintenance(price[:, 0])[0], maintenance, rtol=1e-12, atol=0.0)
+    coin = jr.MarginBook.from_positions(
+        deribit.contract(linear=False), deribit.margin(), size=[[25e4]], entry=[[1e5]], wallet=[1.0]
+    )
+    assert_close(coin.maintenance(price[0])[0], [[0.28125]], rtol=1e-12, atol=0.0)
+    assert deribit.contract(linear=True).inverse.tolist() == [0.0]
 
 
 def test_published_marginal_tiers():

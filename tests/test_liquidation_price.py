@@ -62,6 +62,12 @@ prices_of = jax.jit(lambda book, price: (liquidation_price(book, price), safe_pr
 bankrupt_at = jax.jit(bankruptcy_price)
 
 
+def size_margin(slopes, base=0.01):
+    """Maintenance rates `base` and more by size; initial rates twice that."""
+    slope = jnp.asarray(slopes)[None, :, None] * jnp.ones((2, 1, 1))
+    return LinearSizeMargin(base=jnp.asarray([2 * base, base])[:, None, None], slope=slope)
+
+
 def one(size, entry, **given):
     """A book of one account with one position in a linear contract of one tier."""
     rate, deduction = given.pop("rate", 0.01), given.pop("deduction", 0.0)
@@ -147,7 +153,7 @@ def test_a_published_price_with_the_margin_of_other_positions():
 
 def test_published_prices_with_requirement_and_fee_at_known_prices():
     """Bybit's help centre; the second is rounded up to a tick of half a dollar."""
-    none = LinearSizeMargin(initial=jnp.zeros(1), base=jnp.zeros(1), slope=jnp.zeros(1))
+    none = size_margin([0.0], base=0.0)
     book = MarginBook.from_positions(
         perpetual(1.0), none, size=[[1.0]], entry=[[2e4]], margin=[[400.0]], reserved=100.0
     )
@@ -234,9 +240,7 @@ RULES = {
     ),
     "size": (
         LINEAR,
-        LinearSizeMargin(
-            initial=jnp.full(3, 0.02), base=jnp.full(3, 0.01), slope=jnp.asarray([1e-5, 1e-6, 0.0])
-        ),
+        size_margin([1e-5, 1e-6, 0.0]),
         lambda j: by_size(0.01, [1e-5, 1e-6, 0.0][j]),
     ),
 }  # fmt: skip
@@ -283,9 +287,7 @@ def test_prices_are_those_of_bisection(kind, seed):
 @given(seed=SEEDS)
 def test_quadratic_margins_of_inverse_contracts_are_safe_between_two_prices(seed):
     rng = np.random.default_rng(seed)
-    rule = LinearSizeMargin(
-        initial=jnp.full(3, 0.02), base=jnp.full(3, 0.01), slope=jnp.full(3, 5e-5)
-    )
+    rule = size_margin([5e-5] * 3)
     given, _ = drawn(seed, "inverse")
     book = MarginBook.from_positions(INVERSE, rule, **given)
     check_range(book, lambda j: by_size(0.01, 5e-5), rng)
@@ -493,9 +495,7 @@ def test_slopes_are_those_of_central_differences(kind, rows):
 def test_slopes_of_quadratic_margins_and_of_collateral():
     """In the wallet, the slope of margin and units of collateral, against central differences."""
     given, _ = drawn(7, "inverse")
-    rule = LinearSizeMargin(
-        initial=jnp.full(3, 0.02), base=jnp.full(3, 0.01), slope=jnp.full(3, 5e-5)
-    )
+    rule = size_margin([5e-5] * 3)
     quadratic = MarginBook.from_positions(INVERSE, rule, **given)
     given, _ = drawn(7, "linear")
     held = MarginBook.from_positions(

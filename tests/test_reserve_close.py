@@ -33,7 +33,6 @@ def test_figures_worked_out_by_hand():
     actual = close_rule().allowance(p, None)
     assert_close(actual, [500.0, 500.0, 1e3, 5.0], rtol=1e-15, atol=0.0)
     assert close_rule().refuses(p, actual, actual) is None
-    assert close_rule().without_dust(p, actual) is actual
 
 
 def test_the_fraction_is_rounded_half_up():

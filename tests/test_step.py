@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from jaxrisk.system import keeper_calls, step
 from jaxrisk.system.system import Flow, State, System
+from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Pool, changed_pool, imbalance
 from jaxrisk.venue.waterfall import Residual
-from tests import systems
+from tests import reference, systems
 from tests.helpers import assert_close
 
 EPS = np.finfo(np.float64).eps
@@ -68,6 +69,75 @@ def check_conservation(system: System, played: list[tuple[str, State]]) -> None:
 def test_every_verb_keeps_every_balance_sheet(policy, has_cost, seed, fall, log_depth, log_funds):
     system = random_system(policy, has_cost, seed, fall, log_depth, log_funds)
     check_conservation(system, systems.played_verb_by_verb(system))
+
+
+@on_random_systems
+@example(seed=17, fall=0.3, log_depth=5.0, log_funds=3.0)
+def test_stakes_are_slashed_for_what_the_reference_says_and_books_balance(
+    seed, fall, log_depth, log_funds
+):
+    system = systems.covered(random_system("pro_rata", False, seed, fall, log_depth, log_funds))
+    played = systems.played_verb_by_verb(system)
+    check_conservation(system, played)
+    absorbed = [
+        (old, new) for (_, old), (verb, new) in itertools.pairwise(played) if verb == "absorb"
+    ]
+    for v, rules in enumerate(system.venues):
+        venues = [(old.venues[v], new.venues[v]) for old, new in absorbed]
+        seen = [
+            np.asarray(rules.oracle.seen(new.venues[v].oracle, new.market)) for _, new in absorbed
+        ]
+        covered = np.zeros((len(absorbed), rules.pool.shape[1]))
+        fees, given_up = np.zeros_like(covered), np.zeros_like(covered)
+        for k, rule in enumerate(rules.waterfall):
+            if not isinstance(rule, StakedCoverage):
+                continue
+            outcomes = reference.staked_coverage(
+                # Nothing is in the reserve in front, so that every deficit reaches the stakes.
+                [float(old.pool[Pool.UNSETTLED, rule.row]) for old, _ in venues],
+                [p[rule.covered] / p[rule.staked] for p in seen],
+                stake=float(rules.funds[k]),
+                offset=float(rule.offset),
+                fee=float(rule.fee),
+                kept=float(rule.kept),
+            )
+            for t, (paid, fee, slashed) in enumerate(outcomes):
+                covered[t, rule.row], fees[t, rule.row] = paid, fee
+                given_up[t, rule.row] = (paid + fee) if rule.pool_share else 0.0
+                old, new = venues[t]
+                size = float(rules.funds[k])
+                assert_close(old.funds[k] - new.funds[k], slashed, rtol=1e-9, atol=1e-12 * size)
+                assert new.funds[k] >= rule.kept * (1.0 - 1e-12)
+        for t, (old, new) in enumerate(venues):
+            change, units = new.pool - old.pool, old.pool[Pool.UNSETTLED]
+            slack = {"rtol": 1e-9, "atol": 64 * EPS * np.abs(new.pool).sum()}
+            claims = np.where(given_up[t] > 0, fees[t], 0.0)
+            assert_close(change[Pool.TREASURY], claims, **slack)
+            carried = rules.residual is Residual.CARRIED
+            borne = change[Pool.DEFICIT] if carried else -change[Pool.SUPPLIED]
+            if carried:
+                assert_close(-change[Pool.SUPPLIED], given_up[t], **slack)
+            # Stakes, insurance and whoever is left: together they bear every unit.
+            insured = change[Pool.CASH] - np.where(given_up[t] > 0, 0.0, covered[t])
+            assert (insured >= -slack["atol"]).all()
+            assert_close(covered[t] + insured + borne, units, **slack)
+            flows, price = (
+                new.flows - old.flows,
+                mid(absorbed[t][1])[list(rules.accounts.debt_assets)],
+            )
+            assert_close(flows[Flow.SLASH_FEE], fees[t] @ price, rtol=1e-9, atol=1e-9)
+        flows = venues[-1][1].flows
+        borne = venues[-1][1].paid.sum() + flows[Flow.RESIDUAL]
+        assert_close(borne, flows[Flow.BAD_DEBT], rtol=1e-12, atol=1e-9)
+
+
+def test_stakes_are_slashed_at_all():
+    """One of the systems above has deficits beyond every offset, and two stakes too small."""
+    system = systems.covered(systems.random_system(17, fall=0.3, depth=1e5, funds=1e3))
+    _, end = systems.played_verb_by_verb(system)[-1]
+    for venue in end.venues:
+        assert (venue.paid[1:-1] > 0).all()
+        assert venue.flows[Flow.SLASH_FEE] > 0
 
 
 def test_a_flow_booked_on_one_side_only_is_caught(monkeypatch):

@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrisk.gradient.parameter import parameters, with_values
-from jaxrisk.market.impact import SquareRootImpact
-from jaxrisk.market.liquidity import RespondingDepth
 from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.numerics.keys import root_key
@@ -37,9 +35,10 @@ from jaxrisk.venue.storefront import Storefront
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Pool, opening_pool
 from jaxrisk.venue.venue import Venue as EngineVenue
-from tests import reference_cascade, systems, takeover_systems
 from tests import reference_takeover as reference
+from tests import systems, takeover_systems
 from tests.helpers import assert_close
+from tests.reference_systems import check_flows, check_market, reference_world
 from tests.takeover_systems import CATEGORIES, STOCK, VAULTS
 from tests.test_step import check_conservation, rounds_of
 
@@ -214,37 +213,10 @@ def reference_vaults(venue: EngineVenue, opening: np.ndarray) -> reference.Vault
     )
 
 
-def reference_world(system: System) -> reference_cascade.World:
-    market, liquidity, keeper = system.market, system.liquidity, system.keeper
-    assert isinstance(liquidity.law, SquareRootImpact)
-    assert isinstance(liquidity.depth, RespondingDepth)
-    price = np.array(market.price)
-    return reference_cascade.World(
-        price=price.copy(),
-        displacement=np.zeros(3),
-        log_ratio=np.array([0.0, np.log(price[1] / price[0]), 0.0]),
-        variance=np.array(market.variance),
-        recent_sales=np.zeros(3),
-        underlying=[0, 0, 2],
-        coefficient=np.asarray(liquidity.law.coefficient),
-        depth=np.asarray(liquidity.depth.depth),
-        calm_volatility=np.asarray(liquidity.depth.calm_volatility),
-        volatility_sensitivity=float(liquidity.depth.volatility_sensitivity),
-        flow_sensitivity=float(liquidity.depth.flow_sensitivity),
-        permanent_share=float(liquidity.permanent_share),
-        recovery_rate=float(liquidity.recovery_rate),
-        variance_rate=float(liquidity.variance_rate),
-        pro_rata=True,
-        minimum_return=float(keeper.minimum_return),
-        cost=None if keeper.cost is None else float(keeper.cost),
-        venues=[],
-    )
-
-
 def check_reference(system: System, *, rtol: float) -> reference.Stock | reference.Vaults:
     """Play a system of one venue in both and compare after every step."""
     (venue,) = system.venues
-    world = reference_world(system)
+    world = reference_world(system, "pro_rata", venues=[])
     opening = np.array(system.market.price)
     is_stock = isinstance(venue.execution, AbsorbedStock)
     own = reference_stock(venue) if is_stock else reference_vaults(venue, opening)
@@ -255,14 +227,11 @@ def check_reference(system: System, *, rtol: float) -> reference.Stock | referen
     for state, move in zip(absorbed, moves, strict=True):
         reference.step(world, own, move, systems.STEP_YEARS, systems.ROUNDS)
         (found,) = state.venues
-        mids = [world.mid(a) for a in range(3)]
-        mid = state.market.price * np.exp(-state.market.displacement)
-        assert_close(mid, mids, rtol=rtol, atol=0.0)
+        check_market(state, world, rtol=rtol)
         pool = [own.pool.get(row.name.lower(), 0.0) for row in Pool]
         assert_close(found.pool[:, 0], pool, rtol=rtol, atol=rtol * size)
         assert_close(found.funds, own.funds, rtol=rtol, atol=rtol * size)
-        flows = [own.flows.get(entry.name.lower(), 0.0) for entry in Flow]
-        assert_close(found.flows, flows, rtol=rtol, atol=rtol * size)
+        check_flows(found.flows, own.flows, rtol=rtol, atol=rtol * size)
     return own
 
 

@@ -42,7 +42,8 @@ def market(**options):
 
 def vaults(**options):
     accounts = options.pop("accounts", book())
-    return sky(accounts, ASSETS, **{"stability_fee": 0.06, **options})
+    fee = options.pop("stability_fee", 0.06)
+    return sky(accounts, ASSETS, stability_fee=fee, **options)
 
 
 def test_a_market_stands_under_the_deployed_parameters():

@@ -7,12 +7,25 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.waterfall import ordered_payment
+from jaxrisk.venue.waterfall import Capacity, Loss, pay_in_order
 from tests import reference
 from tests.helpers import assert_close
 
 MONEY = st.one_of(st.just(0.0), st.floats(1e-3, 1e12))
 CAPACITIES = st.lists(MONEY, min_size=3, max_size=3)
+
+
+def ordered_payment(loss, capacity):
+    """Return what each of some capacities pays, and what is left unpaid."""
+    one = jnp.ones(1, loss.dtype)
+    settled = pay_in_order(
+        (Capacity(),) * capacity.shape[0],
+        Loss.opening(loss * one, loss, one),
+        capacity,
+        jnp.zeros_like(capacity),
+        one,
+    )
+    return settled.paid, settled.loss.left
 
 
 @given(loss=MONEY, capacities=CAPACITIES)

@@ -56,7 +56,8 @@ def black_price(
     forward, strike, years, volatility, sign = jnp.broadcast_arrays(
         forward, strike, years, volatility, sign
     )
-    return value_of_deviation(forward, strike, volatility * safe_sqrt(years), sign)
+    moneyness = log_ratio(forward, strike)
+    return value_at(forward, strike, moneyness, volatility * safe_sqrt(years), sign)
 
 
 def coin_price(
@@ -111,7 +112,7 @@ def black_greeks(
     )
     root = safe_sqrt(years)
     deviation = volatility * root
-    d1, d2 = distances(forward, strike, deviation)
+    d1, d2 = distances(log_ratio(forward, strike), deviation)
     density = normal_density(d1)
     over = lambda above, below: jnp.where(
         below > 0, above / positive_or_one(below), jnp.zeros_like(above)
@@ -131,34 +132,43 @@ def black_greeks(
 
 
 @jax.custom_jvp
-def value_of_deviation(forward: Values, strike: Values, deviation: Values, sign: Values) -> Values:
+def value_at(
+    forward: Values, strike: Values, moneyness: Values, deviation: Values, sign: Values
+) -> Values:
     """Return the value of an option whose log price has this standard deviation at expiry.
 
-    The arguments have one shape. It is `black_price` with `volatility sqrt(years)` for the two.
+    It is `black_price` with what many scenarios share taken out of it. Arguments have one shape.
+
+    Args:
+        forward: positive or 0.
+        strike: positive or 0.
+        moneyness: `log(forward / strike)`. A value has no derivative of its own by it: what it
+            contributes is part of those by forward and strike.
+        deviation: `volatility sqrt(years)`, not negative.
+        sign: 1 for calls, -1 for puts; not differentiated.
     """
     intrinsic = sign * (forward - strike)
     intrinsic = jnp.where(intrinsic > 0, intrinsic, jnp.zeros_like(intrinsic))
-    return intrinsic + smaller(forward, strike) * time_value(
-        jnp.abs(log_ratio(forward, strike)), deviation
-    )
+    return intrinsic + smaller(forward, strike) * time_value(jnp.abs(moneyness), deviation)
 
 
 def _value_jvp(primals: tuple, tangents: tuple) -> tuple:
-    forward, strike, deviation, sign = primals
+    forward, _, moneyness, deviation, sign = primals
+    d_forward, d_strike, _, d_deviation, _ = tangents
     # A derivative nobody asked for is not computed: each costs as much as the value.
-    wanted = [not isinstance(tangent, SymbolicZero) for tangent in tangents]
-    d1, d2 = distances(forward, strike, deviation)
+    wanted = lambda tangent: not isinstance(tangent, SymbolicZero)
+    d1, d2 = distances(moneyness, deviation)
     change: Any = jnp.zeros_like(forward)
-    if wanted[0]:
-        change = change + sign * normal_cdf(sign * d1) * tangents[0]
-    if wanted[1]:
-        change = change - sign * normal_cdf(sign * d2) * tangents[1]
-    if wanted[2]:
-        change = change + forward * normal_density(d1) * tangents[2]
-    return value_of_deviation(forward, strike, deviation, sign), change
+    if wanted(d_forward):
+        change = change + sign * normal_cdf(sign * d1) * d_forward
+    if wanted(d_strike):
+        change = change - sign * normal_cdf(sign * d2) * d_strike
+    if wanted(d_deviation):
+        change = change + forward * normal_density(d1) * d_deviation
+    return value_at(*primals), change
 
 
-value_of_deviation.defjvp(_value_jvp, symbolic_zeros=True)
+value_at.defjvp(_value_jvp, symbolic_zeros=True)
 
 
 def time_value(moneyness: Values, deviation: Values) -> Values:
@@ -179,14 +189,18 @@ def time_value(moneyness: Values, deviation: Values) -> Values:
     return jnp.where(moves, inside.astype(tails.dtype) - tails, jnp.zeros_like(tails))
 
 
-def distances(forward: Values, strike: Values, deviation: Values) -> tuple[Values, Values]:
-    """Return `d1` and `d2`: how many deviations the strike lies off, as far as 64."""
-    x = log_ratio(forward, strike)
+def distances(moneyness: Values, deviation: Values) -> tuple[Values, Values]:
+    """Return `d1` and `d2`: how many deviations the strike lies off, as far as 64.
+
+    Args:
+        moneyness: `log(forward / strike)`.
+        deviation: `volatility sqrt(years)`.
+    """
     # Below this its inverse square, which second derivatives take, would overflow.
     smallest = jnp.finfo(deviation.dtype).tiny ** 0.25
-    near = (jnp.abs(x) < _FAR * deviation) & (deviation > smallest)
-    ratio = x / jnp.where(near, deviation, jnp.ones_like(deviation))
-    ratio = jnp.where(near, ratio, _FAR * jnp.sign(x))
+    near = (jnp.abs(moneyness) < _FAR * deviation) & (deviation > smallest)
+    ratio = moneyness / jnp.where(near, deviation, jnp.ones_like(deviation))
+    ratio = jnp.where(near, ratio, _FAR * jnp.sign(moneyness))
     return ratio + 0.5 * deviation, ratio - 0.5 * deviation
 
 

@@ -160,22 +160,6 @@ def realised_volatility(
     return np.sqrt(np.mean(table**2, axis=0) / step_years)
 
 
-def realised_correlation(
-    log_return: Float[np.ndarray, "time asset"],
-) -> Float[np.ndarray, "asset asset"]:
-    """Return the realised correlation Σ r_a r_b / √(Σ r_a² Σ r_b²).
-
-    Positive semidefinite, unit diagonal. An asset that never moved has correlation 0 with all
-    others.
-    """
-    table = np.asarray(log_return, dtype=np.float64)
-    size = np.sqrt(np.sum(table**2, axis=0))
-    scaled = table / np.where(size > 0, size, 1.0)
-    correlation = scaled.T @ scaled
-    np.fill_diagonal(correlation, 1.0)
-    return correlation
-
-
 def _checked(log_return: Float[np.ndarray, "time asset"]) -> np.ndarray:
     table = np.asarray(log_return)
     if table.ndim != 2 or table.shape[0] == 0:

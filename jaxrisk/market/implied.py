@@ -69,7 +69,7 @@ def _deviation_jvp(primals: tuple, tangents: tuple) -> tuple:
     price, forward, strike, sign = primals
     d_price, d_forward, d_strike, _ = tangents
     deviation = implied_deviation(price, forward, strike, sign)
-    d1, d2 = distances(forward, strike, deviation)
+    d1, d2 = distances(log_ratio(forward, strike), deviation)
     vega = forward * normal_density(d1)
     change = d_price - sign * normal_cdf(sign * d1) * d_forward
     change = change + sign * normal_cdf(sign * d2) * d_strike

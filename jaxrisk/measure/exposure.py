@@ -21,6 +21,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import per_account
 from jaxrisk.venue.health import health_factor, toxic, value_accounts
+from jaxrisk.venue.limits import headroom
 from jaxrisk.venue.venue import Venue
 
 JOINT = "all"
@@ -44,15 +45,15 @@ class LiquidationMap:
     bad_debt: Float[Array, "*grid"]
 
 
-def volatile_assets(market: Market, *, above: float = 0.10) -> Bool[np.ndarray, " asset"]:
+def volatile_assets(market: Market, *, least: float = 0.10) -> Bool[np.ndarray, " asset"]:
     """Return which assets are volatile, on the host: the ones a joint move takes along.
 
     Args:
         market: the opening market, whose running variance is that of the configuration.
-        above: volatility per year beyond which an asset is volatile; one pegged to a volatile
+        least: volatility per year from which on an asset is volatile; one pegged to a volatile
             asset is volatile too.
     """
-    volatile = np.sqrt(np.asarray(market.variance, np.float64)) > above
+    volatile = np.sqrt(np.asarray(market.variance, np.float64)) >= least
     return np.asarray(with_pegged(market, jnp.asarray(volatile)))
 
 
@@ -198,6 +199,34 @@ def snapshot(system: System) -> dict[str, float | int]:
         "debt_herfindahl": float((share**2).sum()),
         "largest_debt_share_frac": float(share.max(initial=0.0)),
     }
+
+
+def limit_rows(system: System) -> list[dict[str, str | float]]:
+    """Return every cap and ceiling of the venues, and the room it leaves, as plain rows.
+
+    `venue`, `limit`, `asset`; `most`, `used` and `headroom` in units of the asset; `headroom_usd`
+    at the market's mid. Only the book counts as used: where it is a part of what stands on the
+    venue, the room is an upper bound.
+    """
+    mid, rows = np.asarray(system.market.mid, np.float64), []
+    for venue in system.venues:
+        for limit in venue.limits:
+            accounts = venue.accounts
+            side = accounts.debt_assets if limit.is_debt else accounts.collateral_assets
+            used = limit.used(accounts)
+            room = float(headroom(used, limit.most, limit.gap))
+            rows.append(
+                {
+                    "venue": venue.name,
+                    "limit": limit.name,
+                    "asset": system.assets[side[limit.row]],
+                    "most": float(limit.most),
+                    "used": float(used),
+                    "headroom": room,
+                    "headroom_usd": room * float(mid[side[limit.row]]),
+                }
+            )
+    return rows
 
 
 @jax.jit

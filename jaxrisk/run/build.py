@@ -19,12 +19,12 @@ from jaxrisk.market.oracle import (
     SpotOracle,
 )
 from jaxrisk.market.state import Market
+from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
 from jaxrisk.run.build_market import (
     build_liquidity,
     build_paths,
     read_history,
-    volatile_assets,
     volatilities,
 )
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
@@ -37,6 +37,7 @@ from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
+from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.presets import PRESETS, Terms
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
@@ -123,7 +124,7 @@ def build(config: Config) -> Built:
     return Built(
         system=system,
         books=tuple(books),
-        volatile=volatile_assets(config),
+        volatile=volatile_assets(market),
         synthetic=positions.synthetic,
         data_quality=tuple(notes),
         assumptions=_assumptions(config, venues),
@@ -186,11 +187,22 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         if key not in preset.options
     ]
     problems += [
+        f"venues.{name}.options.{key}: expected {'a number' if number else 'text'}, got {value!r}"
+        for key, value in section.options.items()
+        if key in preset.options
+        for number in [preset.takes_numbers(key)]
+        if number is isinstance(value, str)
+    ]
+    problems += [
         f"venues.{name}.assets.{asset}.options.{key}: {expected_one_of(key, preset.asset_options)}"
         for asset, own in section.assets.items()
         for key in own.options
         if key not in preset.asset_options
     ]
+    if section.coverage and not preset.coverage:
+        problems.append(
+            f"venues.{name}.coverage: preset {section.preset} has no staked coverage; drop it"
+        )
     given |= section.options
     problems += [
         f"venues.{name}.{key}: missing; preset {section.preset} needs it"
@@ -290,10 +302,17 @@ def _venue(
             oracle=_oracle(section, run, len(assets)),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
+            **_coverage(section),
             **_options(name, section),
         )
     except ValueError as error:
         raise ConfigError(f"venues.{name}: {error}") from error
+
+
+def _coverage(section: VenueSection) -> dict[str, Any]:
+    """Return the stakes behind a venue as an argument of its preset, none where there are none."""
+    stakes = {asset: own.model_dump(exclude_none=True) for asset, own in section.coverage.items()}
+    return {"coverage": stakes} if stakes else {}
 
 
 def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
@@ -316,7 +335,12 @@ def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
 def _note_liquidity(
     name: str, section: VenueSection, venue: Venue, assets: Sequence[str], notes: list[str]
 ) -> None:
-    """Note where available liquidity is the preset's; a venue that issues its coin holds none."""
+    """Note where available liquidity is the preset's; a venue that issues its coin holds none.
+
+    Where lenders' deposits are stated, so is what is not lent out.
+    """
+    if isinstance(venue.execution, LenderAuctions):
+        return
     held = np.asarray(venue.pool[Pool.CASH]) > 0
     unstated = [
         assets[i]
@@ -357,6 +381,8 @@ _EXECUTION_NOTES = {
     AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
     DepositPool: "deposits pay for liquidations at once and neither come nor go; depositors sell a "
     "stated share of what they get at almost any price and hold the rest",
+    LenderAuctions: "lenders leave their deposits where they are; loans that those do not back are "
+    "kicked once the market is below their neutral price",
     BandConversion: "outsiders trade the bands to the market price in every round; what they sell "
     "back moves no price",
 }
@@ -369,6 +395,11 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         for venue in venues
         if type(venue.execution) in _EXECUTION_NOTES
     ]
+    executions += [
+        f"{name}: staked coverage is slashed as soon as there is a deficit, and stakers stay"
+        for name, section in config.venues.items()
+        if section.coverage
+    ]
     return (
         f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
         + _DRIFT.get(config.market.model, ""),
@@ -380,7 +411,8 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "call; calls are rationed to what can be sold without a loss",
         "borrowers do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
-        "supply and borrow caps, frozen reserves and governance actions are not modelled",
+        "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
+        "actions are not modelled",
         *executions,
     )
 

@@ -122,16 +122,6 @@ def build_liquidity(config: Config, history: PriceTable | None, dtype: np.dtype)
     )
 
 
-def volatile_assets(config: Config) -> np.ndarray:
-    """Return which assets fall together in a market-wide move: all but the stable ones."""
-    names = list(config.assets)
-    stable = np.array([s.peg is None and _is_stable(config, a) for a, s in config.assets.items()])
-    for i, section in enumerate(config.assets.values()):
-        if section.peg is not None:
-            stable[i] = stable[names.index(section.peg)]
-    return ~stable
-
-
 def _history_returns(config: Config, history: PriceTable) -> np.ndarray:
     returns = log_returns(history.prices)
     table = np.zeros((returns.shape[0], len(config.assets)))
@@ -223,10 +213,3 @@ def _impact_law(config: Config, array: Any) -> ImpactLaw:
     if impact.kind == "linear":
         return LinearImpact(coefficient=coefficient)
     return SquareRootImpact(coefficient=coefficient)
-
-
-def _is_stable(config: Config, asset: str) -> bool:
-    section = config.assets[asset]
-    if section.volatility is not None:
-        return section.volatility < 0.1
-    return section.price is not None and 0.5 < section.price < 2.0

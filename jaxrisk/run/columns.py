@@ -16,11 +16,12 @@ BEARERS: dict[str, str] = {
     "suppliers (deficit carried)": "left in the pool as a deficit that suppliers carry",
     "stability pool depositors": "paid by depositors for debts beyond the collateral they got",
     "other borrowers (redistributed)": "handed to the other borrowers, debt beyond collateral",
+    "lenders (highest price first)": "written off deposits after reserves, those at the highest "
+    "prices first",
     "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
     "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
     "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",
-    "stakers": "taken from staked backstop capital",
     "token holders (dilution)": "raised by issuing the protocol's token",
 }
 """Who can end up with a loss, and how. A preset with a new kind of bearer adds its name here."""
@@ -111,6 +112,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "depositor_gain_{venue}_usd",
             "USD",
             "collateral that depositors of {venue} got beyond the debt they paid, at market prices",
+        ),
+        (
+            "staker_coverage_{asset}_{venue}_usd",
+            "USD",
+            "bad debt on {venue} covered by slashing the stake behind {asset}",
+        ),
+        (
+            "slash_fee_{venue}_usd",
+            "USD",
+            "taken from stakers of {venue} on top of the bad debt they covered, for the protocol",
         ),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
         ("unsold_{venue}_usd", "USD", "collateral {venue} took over and has not sold at the end"),

@@ -116,6 +116,21 @@ class VenueAssetSection(Section):
         return self
 
 
+class CoverageSection(Section):
+    """[venues.NAME.coverage.ASSET]: a stake that is slashed for the deficit in an asset."""
+
+    stake: NonNegative
+    """Amount staked, token units."""
+    asset: str | None = None
+    """Staked asset, paid in when slashed; default deposits of ASSET in the venue's own pool."""
+    offset: NonNegative = 0.0
+    """Deficit the stake does not cover, token units of ASSET."""
+    fee: FractionOrZero = 0.0
+    """Slashed on top for the protocol, fraction of what is covered."""
+    slashable: FractionOrZero = 1.0
+    """Largest share of the stake that may be slashed."""
+
+
 class VenueSection(Section):
     """[venues.NAME]: a preset and what this configuration changes in it."""
 
@@ -143,6 +158,8 @@ class VenueSection(Section):
     """Options that only this preset has, see its page."""
     assets: dict[str, VenueAssetSection] = Field(default_factory=dict)
     """Parameters that replace the preset's, by asset."""
+    coverage: dict[str, CoverageSection] = Field(default_factory=dict)
+    """Stakes that are slashed for deficits after the reserve and before the insurance, by asset."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -281,6 +298,12 @@ def _reference_problems(config: Config) -> list[Problem]:
         assets += [(("market", "shock", "basis", name), name) for name in shock.basis]
     for venue, section in config.venues.items():
         assets += [(("venues", venue, "assets", name), name) for name in section.assets]
+        assets += [(("venues", venue, "coverage", name), name) for name in section.coverage]
+        assets += [
+            (("venues", venue, "coverage", name, "asset"), own.asset)
+            for name, own in section.coverage.items()
+            if own.asset is not None
+        ]
         for key, name in (("collateral", section.collateral), ("loan", section.loan)):
             if name is not None:
                 assets.append((("venues", venue, key), name))

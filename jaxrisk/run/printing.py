@@ -79,11 +79,6 @@ def print_notice(text: str, *, quiet: bool = False) -> None:
         console(stderr=True).print(text, soft_wrap=True)
 
 
-def print_warning(text: str) -> None:
-    """Print a warning on stderr, quiet or not: it is about the numbers."""
-    console(stderr=True).print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
-
-
 def print_problems(problems: tuple[str, ...]) -> None:
     """Print every problem of an error on stderr, one a line."""
     output = console(stderr=True)

@@ -90,22 +90,14 @@ class RunDirectory:
                 )
         return ranges
 
-    def write_part(
-        self, first_id: int, table: Columns, *, sums: Mapping[str, np.ndarray] | None = None
-    ) -> Path:
+    def write_part(self, first_id: int, table: Columns) -> Path:
         """Return the path of a finished part: scenarios `first_id` onwards, one row each.
 
         Args:
             first_id: id of the first row; the rows are consecutive ids.
             table: columns of the `scenarios` table.
-            sums: arrays accumulated over the part's scenarios (per account, say), any shapes. They
-                are written first, so a part that is listed as completed always has its sums.
         """
         (self.path / PARTS).mkdir(exist_ok=True)
-        if sums:
-            arrays: Any = {name: np.asarray(value) for name, value in sums.items()}
-            with _atomic(self.path / PARTS / f"part-{first_id:010d}.npz") as file:
-                np.savez(file, **arrays)
         arrow = _arrow("scenarios", table)
         metadata = {"first_scenario": str(first_id), "scenario_count": str(arrow.num_rows)}
         arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **metadata})
@@ -118,18 +110,6 @@ class RunDirectory:
         self.completed_parts()
         tables = [pq.read_table(part) for part in self._part_files()]
         return _columns(pa.concat_tables(tables)) if tables else {}
-
-    def read_part_sums(self) -> list[dict[str, np.ndarray]]:
-        """Return the arrays stored beside each finished part, in order of scenario id."""
-        sums: list[dict[str, np.ndarray]] = []
-        for part in self._part_files():
-            beside = part.with_suffix(".npz")
-            if beside.exists():
-                with np.load(beside) as archive:
-                    sums.append({name: archive[name] for name in archive.files})
-            else:
-                sums.append({})
-        return sums
 
     def write_table(self, name: str, columns: Columns) -> Path:
         """Return the path of `<name>.parquet` (zstd), unit and meaning in each field's metadata.
@@ -233,7 +213,7 @@ class RunDirectory:
         folder = self.path / PARTS
         if not folder.is_dir():
             return
-        for pattern in ("part-*.parquet", "part-*.npz", f"{TEMPORARY}*"):
+        for pattern in ("part-*.parquet", f"{TEMPORARY}*"):
             for part in folder.glob(pattern):
                 part.unlink(missing_ok=True)
         if not any(folder.iterdir()):

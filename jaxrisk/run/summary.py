@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxrisk.gradient.sensitivity import Sensitivity, sensitivities
-from jaxrisk.measure.exposure import liquidation_table, snapshot
+from jaxrisk.measure.exposure import limit_rows, liquidation_table, snapshot
 from jaxrisk.measure.leverage import account_columns
 from jaxrisk.measure.solvency import solvency_report
 from jaxrisk.measure.tail import exceedance_probability, mean_and_error, tail_summary
@@ -23,6 +23,7 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.band_conversion import BandConversion
+from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Pool, Venue
 from jaxrisk.venue.waterfall import DEPOSITORS, Residual
 
@@ -78,10 +79,13 @@ def scenario_table(
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
         for bearer, values in _borne(venue, v, outcome):
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
+        if any(isinstance(fund, StakedCoverage) for fund in venue.waterfall):
+            table[f"slash_fee_{venue.name}_usd"] = wide(outcome.slash_fee)[:, v]
         if play_of(venue).unsold is not None:
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
         if venue.residual is Residual.BORROWERS:
             table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
+        if venue.residual in (Residual.BORROWERS, Residual.LENDERS):
             table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
@@ -102,6 +106,7 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
         # What is never recognised is still short at the end.
         Residual.STANDING: outcome.shortfall,
         Residual.BORROWERS: outcome.redistributed_loss,
+        Residual.LENDERS: outcome.depositor_loss,
     }
     paid.append(last.get(venue.residual, outcome.supplier_loss)[:, index])
     return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
@@ -233,6 +238,7 @@ def summarise(
         "vaults": {vault.name: _vault_summary(vault, scenarios, levels) for vault in built.vaults},
         "solvency": solvency_report(built.system),
         "snapshot": state,
+        "limits": limit_rows(built.system),
         "sensitivities": [dataclasses.asdict(row) for row in rows],
         "data_quality": [*built.data_quality, *book_findings(built)],
         "assumptions": [
@@ -287,8 +293,13 @@ def _vault_summary(
 
 
 def book_findings(built: Built) -> list[str]:
-    """Return what stands out in the book: accounts that are under water from the start."""
-    findings = []
+    """Return what stands out in the book: accounts under water, caps it is above."""
+    findings = [
+        f"venue {row['venue']}: {row['limit']} of {row['most']:g} {row['asset']} is below the "
+        f"{row['used']:g} in the book"
+        for row in limit_rows(built.system)
+        if float(row["used"]) > float(row["most"])
+    ]
     for venue, book in zip(built.system.venues, built.books, strict=True):
         columns = account_columns(venue, built.system.market, built.volatile)
         debt, total = columns["debt_usd"], columns["debt_usd"].sum()

@@ -197,7 +197,8 @@ def go(
 ) -> tuple[VenueState, Offer]:
     """Return the venue after the absorptions and the sales as far as they were rationed.
 
-    Absorptions need nobody's money and are never rationed.
+    Absorptions need nobody's money and are never rationed. Arguments are those of
+    `jaxrisk.system.execution.Play`.
     """
     del system
     accounts, growth = venue.accounts, jnp.exp(state.log_index)

@@ -20,6 +20,7 @@ from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.calls import Standing, units_behind
 from jaxrisk.system.offer import Moved, Offer, summed
+from jaxrisk.system.sale_price import price_of_all
 from jaxrisk.system.system import StepRules, System, VenueState
 from jaxrisk.system.takeover import Book, by_tranche, left_standing, noted, of_collateral, unsafe
 from jaxrisk.venue.auction import (
@@ -38,10 +39,6 @@ from jaxrisk.venue.venue import Venue, changed_pool
 
 PerType = Float[Array, " vault_type"]
 PerLot = Float[Array, "cohort vault_type"]
-
-# Keepers take a lot when it leaves them this much of the slippage: a tie would fail to rounding.
-_WORTHWHILE = 1e-4
-_ROUNDINGS = 64
 
 
 @pytree
@@ -265,24 +262,12 @@ def _worth(system: System, venue: Venue, market: Market, auction: Auction) -> Pe
     What the sale brings after slippage, less the keepers' cost and return; once for the whole lot,
     and again for what its target leaves of it at that price.
     """
-    rule, keeper, law = _rule(venue), system.keeper, system.liquidity.law
-    depth = system.liquidity.depth.now(market)
-    assets = [venue.accounts.collateral_assets[row] for _, row in rule.types]
-    mid = jnp.stack([market.mid[a] for a in assets])
+    rule, keeper = _rule(venue), system.keeper
+    assets = tuple(venue.accounts.collateral_assets[row] for _, row in rule.types)
     coin = market.mid[venue.accounts.debt_assets[0]]
-    on_asset = jax.nn.one_hot(jnp.asarray(assets), market.mid.shape[0], dtype=mid.dtype)
-    here = lambda x: jnp.sum(on_asset * x, axis=1)
 
     def ask(units: PerType) -> PerType:
-        volume = units * mid
-        brought = here(jax.vmap(law.proceeds, (0, None))(on_asset * volume[:, None], depth))
-        discount = 1.0 - brought / positive_or_one(volume)
-        within = here(jax.vmap(law.volume_within, (0, None))(on_asset * discount[:, None], depth))
-        # Laws understate what fits within a discount: keepers wait until all of it fits.
-        short = jnp.where(volume > within, volume / positive_or_one(within), jnp.ones_like(mid))
-        discount = discount * short * (1.0 + _WORTHWHILE)
-        discount = discount + _ROUNDINGS * jnp.finfo(mid.dtype).eps
-        left = mid * (1.0 - discount)
+        left = price_of_all(system, market, assets, units)
         if keeper.cost is not None:
             left = left - keeper.cost / positive_or_one(units)
         return left / (coin * (1.0 + keeper.minimum_return))
@@ -332,7 +317,8 @@ def go(
 ) -> tuple[VenueState, Offer]:
     """Return the venue after the seizures, the purchases as rationed, and the restarts due.
 
-    Seizures need nobody's money and are never rationed.
+    Seizures need nobody's money and are never rationed. Arguments are those of
+    `jaxrisk.system.execution.Play`.
     """
     rule, terms, accounts = _rule(venue), _terms(venue), venue.accounts
     growth = jnp.exp(state.log_index)

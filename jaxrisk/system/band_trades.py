@@ -170,17 +170,8 @@ def go(
     """Return the venue after rationed closing and trading, and what is sold.
 
     A share of the trade is a trade of that share of the amount: the first part has the better
-    price. Loans are a crowd of small ones, of which that share is closed.
-
-    Args:
-        system: the system.
-        venue: the venue.
-        book: its accounts in tranches.
-        state: the venue before the round.
-        market: the market before the round.
-        wanted: from `look`.
-        offers: closing and trading, each as far as it goes through.
-        shares: how far that is.
+    price. Loans are a crowd of small ones, of which that share is closed. Closing and trading are
+    the two classes; other arguments are those of `jaxrisk.system.execution.Play`.
     """
     rules, coins = _rules(venue), _coins(system, venue, market)
     state, released, surplus = _closed(rules, book, state, wanted, shares[0])

@@ -6,12 +6,20 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from jaxrisk.system import absorbed_stock, auctioned_lots, band_trades, keeper_calls, pool_play
+from jaxrisk.system import (
+    absorbed_stock,
+    auctioned_lots,
+    band_trades,
+    keeper_calls,
+    lender_play,
+    pool_play,
+)
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
+from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -21,6 +29,11 @@ Scalar = Float[Array, ""]
 @dataclasses.dataclass(frozen=True)
 class Play:
     """One kind of execution, in two moves of a round.
+
+    In every kind `system` is the whole system, `venue` its venue, `book` the venue's accounts in
+    tranches, `state` and `market` the venue and the market before the round or the step, `wanted`
+    what `look` found; `offers` and `shares` have an entry a class: what goes through of it after
+    rationing, and which share of it that is. `mid` is `(asset,)`, the market's mid.
 
     Attributes:
         look: `(system, venue, book, state, market, rules) -> (wanted, offers)`: what would be
@@ -57,6 +70,7 @@ _PLAYS: dict[type, Play] = {
         unsold=auctioned_lots.unsold,
     ),
     DepositPool: Play(look=pool_play.look, go=pool_play.go, wait=pool_play.wait),
+    LenderAuctions: Play(look=lender_play.look, go=lender_play.go, wait=lender_play.wait),
     BandConversion: Play(
         look=band_trades.look,
         go=band_trades.go,

@@ -263,15 +263,7 @@ def go(
 ) -> tuple[VenueState, Offer]:
     """Return the venue after liquidations and rationed redemptions, and all they brought.
 
-    Args:
-        system: the system.
-        venue: the venue.
-        book: its accounts in tranches.
-        state: the venue before the round.
-        market: the market before the round.
-        wanted: from `look`.
-        offers: one a class, as far as it goes through.
-        shares: one a class, how far that is.
+    Arguments are those of `jaxrisk.system.execution.Play`.
     """
     del system, offers
     held, owed = _mids(venue, market)

@@ -14,6 +14,10 @@ from jaxrisk.numerics.gate import positive_or_one, smaller
 # Less than this share of the wanted calls is not worth a round.
 _SMALLEST_RATION = 1e-6
 
+# Capacities that differ by no more than this many roundings are equal: venues of one bonus have
+# one margin, and who sells first must not hang on the last bit of their sums.
+_ROUNDINGS = 4096
+
 
 def rations(
     demand: Float[Array, "class asset"], capacity: Float[Array, "class asset"]
@@ -24,12 +28,15 @@ def rations(
         demand: units of each asset that a class would sell.
         capacity: units of each asset that can be sold in all before the class loses money.
 
-    A call seizes several assets in fixed proportion, so the scarcest one decides.
+    A call seizes several assets in fixed proportion, so the scarcest one decides. Classes of equal
+    capacity are rationed alike.
     """
     room, crowd = capacity, demand
     if demand.shape[0] > 1:
-        first = capacity[None, :, :] > capacity[:, None, :]
-        equal = capacity[None, :, :] == capacity[:, None, :]
+        own, other = capacity[:, None, :], capacity[None, :, :]
+        more = 1.0 + _ROUNDINGS * jnp.finfo(capacity.dtype).eps
+        first = other > own * more
+        equal = ~first & (other * more >= own)
         ahead = smaller(demand, capacity)[None, :, :]
         room = capacity - jnp.sum(jnp.where(first, ahead, jnp.zeros_like(ahead)), axis=1)
         rivals = demand[None, :, :]

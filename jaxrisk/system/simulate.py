@@ -148,6 +148,11 @@ class Outcome:
         return self._flow(Flow.TREASURY_PAID)
 
     @property
+    def slash_fee(self) -> Float[Array, "*scenario venue"]:
+        """What stakers lost beyond the bad debt they paid, to the protocol."""
+        return self._flow(Flow.SLASH_FEE)
+
+    @property
     def dilution(self) -> Float[Array, "*scenario venue"]:
         """Bad debt no fund covered, met by issuing the protocol's token."""
         return self._flow(Flow.DILUTION)

@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.system.book import Tranche
@@ -19,7 +20,7 @@ from jaxrisk.system.execution import play_of
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import Balance
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
-from jaxrisk.venue.waterfall import Residual, ordered_payment
+from jaxrisk.venue.waterfall import Loss, Residual, pay_in_order
 
 
 def step(
@@ -109,18 +110,16 @@ def absorb(system: System, state: State) -> State:
 
     Where the venue says so, the protocol's own claims come before the funds.
     """
-    mid = state.market.mid
     venues = tuple(
-        _absorb_venue(venue, venue_state, select(mid, venue.accounts.debt_assets))
+        _absorb_venue(venue, venue_state, state.market)
         for venue, venue_state in zip(system.venues, state.venues, strict=True)
     )
     return dataclasses.replace(state, venues=venues)
 
 
-def _absorb_venue(
-    venue: Venue, state: VenueState, price: Float[Array, " debt_asset"]
-) -> VenueState:
+def _absorb_venue(venue: Venue, state: VenueState, market: Market) -> VenueState:
     """Allot what was written off in this step: funds in order, then the residual bearer."""
+    price = select(market.mid, venue.accounts.debt_assets)
     units, loss = state.pool[Pool.UNSETTLED], state.unsettled
     left, own = units, jnp.zeros_like(loss)
     if venue.treasury_pays:
@@ -128,28 +127,36 @@ def _absorb_venue(
         held = smaller(units, jnp.where(treasury > 0, treasury, jnp.zeros_like(units)))
         own = loss * (jnp.sum(held * price) / positive_or_one(jnp.sum(units * price)))
         left = units - held
-    paid, unpaid = ordered_payment(loss - own, state.funds)
-    covered = left * (jnp.sum(paid) / positive_or_one(loss - own))
-    borne = left - covered
+    settled = pay_in_order(
+        venue.waterfall,
+        Loss.opening(left, loss - own, price),
+        state.funds,
+        state.offsets,
+        venue.oracle.seen(state.oracle, market),
+    )
+    end = settled.loss
+    borne, unpaid = end.units, end.left
     zero, none = jnp.zeros_like(borne), jnp.zeros_like(unpaid)
     diluted, carried = (venue.residual is r for r in (Residual.DILUTED, Residual.CARRIED))
     change = changed_pool(
-        cash=covered + borne if diluted else covered,
+        cash=end.cash + borne if diluted else end.cash,
         unsettled=-units,
         deficit=borne if carried else zero,
-        supplied=zero if carried or diluted else -borne,
-        treasury=left - units,
+        supplied=(zero if carried or diluted else -borne) - end.cancelled - end.treasury,
+        treasury=left - units + end.treasury,
     )
     flows = booked(
         residual=none if diluted else unpaid,
         dilution=unpaid if diluted else none,
         treasury_paid=own,
+        slash_fee=end.fee,
     )
     return dataclasses.replace(
         state,
         pool=state.pool + change,
         unsettled=jnp.zeros_like(loss),
-        funds=state.funds - paid,
-        paid=state.paid + paid,
+        funds=settled.funds,
+        offsets=settled.offsets,
+        paid=state.paid + settled.paid,
         flows=state.flows + flows,
     )

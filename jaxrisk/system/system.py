@@ -91,6 +91,7 @@ class Flow(IntEnum):
     RECONVERTED = 18  # collateral that they sold back into bands
     CONVERSION_LOSS = 19  # what accounts lost to these trades
     RELEASED = 20  # debt repaid with borrowed coin that stood in the account's bands
+    SLASH_FEE = 21  # taken from stakers on top of the bad debt they paid, for the protocol
 
 
 @pytree
@@ -128,7 +129,9 @@ class VenueState:
         pool: `(row, debt_asset)` balance sheet in units, rows as in `Pool`.
         unsettled: value of what was written off and not yet allotted to a bearer, at the mid of
             the rounds in which it was written off.
-        funds: `(layer,)` loss-absorbing capacity left, numeraire.
+        funds: `(layer,)` left in each fund: numeraire, or units of what its rule says.
+        offsets: `(layer,)` loss each fund still leaves to others before it pays, in units of what
+            it covers.
         paid: `(layer,)` paid so far, numeraire.
         flows: `(flow,)` cumulated flows, entries as in `Flow`.
         oracle: state of the venue's oracle.
@@ -146,6 +149,7 @@ class VenueState:
     pool: Float[Array, "row debt_asset"]
     unsettled: Float[Array, ""]
     funds: Float[Array, " layer"]
+    offsets: Float[Array, " layer"]
     paid: Float[Array, " layer"]
     flows: Float[Array, " flow"]
     oracle: Any
@@ -195,6 +199,7 @@ def opening_state(
             pool=venue.pool,
             unsettled=zero,
             funds=venue.funds,
+            offsets=jnp.stack([fund.opening_offset(dtype) for fund in venue.waterfall]),
             paid=jnp.zeros_like(venue.funds),
             flows=jnp.zeros(len(Flow), dtype),
             oracle=venue.oracle.init(system.market),

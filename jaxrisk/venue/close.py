@@ -85,19 +85,13 @@ class FractionClose:
         """Return the largest debt value one call may repay."""
         share_of_total = floor_to(self.fraction * position.total_debt, position.debt_unit)
         capped = smaller(position.debt, share_of_total)
-        strong = gate(
-            position.backing - self.full_below_health * position.total_debt,
-            position.total_debt,
-            width,
-        )
+        strong = strength(position, self.full_below_health, width)
         if self.small_position is not None:
             large = (position.collateral >= self.small_position) & (
                 position.debt >= self.small_position
             )
             strong = jnp.where(large, strong, jnp.zeros_like(strong))
-        if width is None:
-            return jnp.where(strong > 0, capped, position.debt)
-        return position.debt + strong * (capped - position.debt)
+        return part_of_strong(strong, capped, position.debt, width)
 
     def refuses(
         self,
@@ -133,6 +127,25 @@ class FractionClose:
         limit = smaller(debt_limit, collateral_limit)
         limit = jnp.where(limit > 0, limit, jnp.zeros_like(limit))
         return jnp.where(whole, repay, smaller(repay, limit))
+
+
+def strength(
+    position: Position, health: Float[Array, ""], width: Float[Array, ""] | None
+) -> Float[Array, " account"]:
+    """Return 1 for accounts above a health, 0 for the others, with a width something between."""
+    return gate(position.backing - health * position.total_debt, position.total_debt, width)
+
+
+def part_of_strong(
+    strong: Float[Array, " account"],
+    part: Float[Array, " account"],
+    debt: Float[Array, " account"],
+    width: Float[Array, ""] | None,
+) -> Float[Array, " account"]:
+    """Return a part of the debt of strong accounts, and all of it of the others."""
+    if width is None:
+        return jnp.where(strong > 0, part, debt)
+    return debt + strong * (part - debt)
 
 
 @pytree

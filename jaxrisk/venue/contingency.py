@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 
 
@@ -66,6 +67,6 @@ def naked_shorts(
     same = (strike[:, None] == strike[None]).astype(amount.dtype)
     # Every option sums its strike; each strike counts once, at the first option that has it.
     first = jnp.triu(same, 1).sum(0) == 0
-    net = jnp.einsum("op,pa->oa", same, amount, precision="highest")
+    net = full_matmul(same, amount)
     short = jnp.where(first[:, None] & (net < 0), -net, jnp.zeros_like(net))
     return short.sum(0)

@@ -10,6 +10,7 @@ from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
 from jaxrisk.venue.call import exact_call
+from jaxrisk.venue.incentive import PerAccount, WithoutFee
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.settlement import Refusal, Settlement, settled
 
@@ -134,7 +135,7 @@ class EarlyThenFullClose:
 
 
 @pytree
-class EarlyThenFullBonus:
+class EarlyThenFullBonus(WithoutFee):
     """The credit of the band within it, and the market's own above it.
 
     Attributes:
@@ -146,11 +147,7 @@ class EarlyThenFullBonus:
     bonus: Float[Array, ""]
 
     def credit(
-        self,
-        category: int,
-        backing: Float[Array, " account"],
-        debt: Float[Array, " account"],
-        collateral: Float[Array, " account"],
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "1 account"]:
         """Return collateral value per unit of debt of each account."""
         del category, backing
@@ -164,20 +161,6 @@ class EarlyThenFullBonus:
         early = jnp.maximum(self.band.credit_lower, self.band.credit_upper)
         largest = jnp.maximum(early, 1.0 + self.bonus)
         return jnp.broadcast_to(largest[None, None], (categories, held))
-
-    def fee(
-        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
-    ) -> Float[Array, " asset"]:
-        """Return zero: the liquidator keeps all that is handed over."""
-        del bonus_share
-        return jnp.zeros_like(seized)
-
-    def mean_fee(
-        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
-    ) -> Float[Array, " account"]:
-        """Return zero."""
-        del repaid
-        return jnp.zeros_like(seized)
 
     def scaled(self, factor: Float[Array, ""]) -> Self:
         """Return the incentive with all its bonuses times `factor`."""

@@ -160,6 +160,8 @@ def take(
     price: Float[Array, " auction"],
     years: Float[Array, " auction"],
     amount: Float[Array, " auction"],
+    *,
+    judged: Float[Array, " auction"] | None = None,
 ) -> Take:
     """Return the purchase of up to `amount` collateral units at the auction price.
 
@@ -173,10 +175,13 @@ def take(
         price: auction price now.
         years: time since the auction began; a take at its very start is refused.
         amount: collateral units asked for.
+        judged: price that decides the kicker's reward where it is not the auction price: that of
+            the bucket whose deposit pays.
 
     Source: Ajna TakerActions `_prepareTake`, `_calculateTakeFlowsAndBondChange`.
     """
-    share = bond.reward(lot.bond_share, price, threshold=lot.threshold, neutral=lot.neutral)
+    at = price if judged is None else judged
+    share = bond.reward(lot.bond_share, at, threshold=lot.threshold, neutral=lot.neutral)
     credited = price * (1.0 - (5.0 * lot.bond_share - share) / 4.0)
     enough = lot.debt / positive_or_one(credited)
     seized = smaller(amount, lot.collateral)

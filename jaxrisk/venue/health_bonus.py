@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
+from jaxrisk.venue.incentive import FeeByAsset, PerAccount
 
 
 @pytree
@@ -53,7 +54,7 @@ class HealthLinearBonus:
 
 
 @pytree
-class AssetHealthBonus:
+class AssetHealthBonus(FeeByAsset):
     """A bonus per risk category and collateral asset that rises as the account's health falls.
 
     Attributes:
@@ -70,11 +71,7 @@ class AssetHealthBonus:
     fee_share: Float[Array, " collateral_asset"]
 
     def credit(
-        self,
-        category: int,
-        backing: Float[Array, " account"],
-        debt: Float[Array, " account"],
-        collateral: Float[Array, " account"],
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "collateral_asset account"]:
         """Return 1 + bonus of each asset at each account's health."""
         del collateral
@@ -91,18 +88,6 @@ class AssetHealthBonus:
         """Return 1 + the maximum bonus."""
         del categories, held
         return 1.0 + self.maximum_bonus
-
-    def fee(
-        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
-    ) -> Float[Array, " asset"]:
-        """Return each asset's share of the bonus."""
-        return seized * bonus_share * self.fee_share
-
-    def mean_fee(
-        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
-    ) -> Float[Array, " account"]:
-        """Return the mean share of the bonus."""
-        return jnp.mean(self.fee_share) * (seized - repaid)
 
     def scaled(self, factor: Float[Array, ""]) -> Self:
         """Return the incentive with its bonuses times `factor`."""

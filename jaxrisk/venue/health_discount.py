@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
+from jaxrisk.venue.incentive import PerAccount, WithoutFee
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
@@ -131,7 +132,7 @@ class HealthDiscount:
 
 
 @pytree
-class ShortfallDiscount:
+class ShortfallDiscount(WithoutFee):
     """The discount of `HealthDiscount` as an incentive: a bonus of `1 / price factor - 1`.
 
     Attributes:
@@ -141,11 +142,7 @@ class ShortfallDiscount:
     maximum_discount: Float[Array, ""]
 
     def credit(
-        self,
-        category: int,
-        backing: Float[Array, " account"],
-        debt: Float[Array, " account"],
-        collateral: Float[Array, " account"],
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "1 account"]:
         """Return collateral value per unit of debt at each account's health."""
         del category, collateral
@@ -156,20 +153,6 @@ class ShortfallDiscount:
     ) -> Float[Array, "category collateral_asset"]:
         """Return `1 / (1 - maximum_discount)`."""
         return jnp.broadcast_to(1.0 / (1.0 - self.maximum_discount[None, None]), (categories, held))
-
-    def fee(
-        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
-    ) -> Float[Array, " asset"]:
-        """Return zero: the liquidator keeps all of the discount."""
-        del bonus_share
-        return jnp.zeros_like(seized)
-
-    def mean_fee(
-        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
-    ) -> Float[Array, " account"]:
-        """Return zero."""
-        del repaid
-        return jnp.zeros_like(seized)
 
     def scaled(self, factor: Float[Array, ""]) -> Self:
         """Return the incentive with its largest discount times `factor`."""

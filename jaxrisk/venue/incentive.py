@@ -13,14 +13,14 @@ from jaxtyping import Array, Float
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 
-Accounts = Float[Array, " account"]
+PerAccount = Float[Array, " account"]
 
 
 class Incentive(Protocol):
     """What every kind of incentive answers."""
 
     def credit(
-        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "#collateral_asset #account"]:
         """Return collateral value handed over per unit of debt value repaid (1 + bonus).
 
@@ -54,7 +54,7 @@ class Incentive(Protocol):
         """
         ...
 
-    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
+    def mean_fee(self, seized: PerAccount, repaid: PerAccount) -> PerAccount:
         """Return the value the protocol keeps of calls, with the mean share over assets."""
         ...
 
@@ -63,20 +63,54 @@ class Incentive(Protocol):
         ...
 
 
-@pytree
-class UniformBonus:
-    """One bonus for all collateral.
+class WithoutFee:
+    """What kinds share of which the protocol keeps nothing."""
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return zero: the liquidator keeps all that is handed over."""
+        del bonus_share
+        return jnp.zeros_like(seized)
+
+    def mean_fee(self, seized: PerAccount, repaid: PerAccount) -> PerAccount:
+        """Return zero."""
+        del repaid
+        return jnp.zeros_like(seized)
+
+
+class FeeByAsset:
+    """What kinds share of which the protocol keeps a part of the bonus, by collateral asset.
 
     Attributes:
-        bonus: discount granted to the liquidator, as a fraction of debt repaid.
-        fee_share: protocol's share of the bonus, in [0, 1].
+        fee_share: `(collateral_asset,)` protocol's share of the bonus, in [0, 1].
+    """
+
+    fee_share: Float[Array, " collateral_asset"]
+
+    def fee(
+        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
+    ) -> Float[Array, " asset"]:
+        """Return each asset's share of the bonus."""
+        return seized * bonus_share * self.fee_share
+
+    def mean_fee(self, seized: PerAccount, repaid: PerAccount) -> PerAccount:
+        """Return the mean share of the bonus."""
+        return jnp.mean(self.fee_share) * (seized - repaid)
+
+
+@pytree
+class OneBonus:
+    """What kinds share that grant one bonus for all collateral at any health; they add the fee.
+
+    Attributes:
+        bonus: collateral handed over beyond the debt repaid, as a fraction of it.
     """
 
     bonus: Float[Array, ""]
-    fee_share: Float[Array, ""]
 
     def credit(
-        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "1 1"]:
         """Return 1 + bonus."""
         del category, backing, debt, collateral
@@ -88,23 +122,35 @@ class UniformBonus:
         """Return 1 + bonus."""
         return jnp.broadcast_to(1.0 + self.bonus[None, None], (categories, held))
 
+    def scaled(self, factor: Float[Array, ""]) -> Self:
+        """Return the incentive with its bonus times `factor`; a fee stays as it is."""
+        return dataclasses.replace(self, bonus=self.bonus * factor)
+
+
+@pytree
+class UniformBonus(OneBonus):
+    """One bonus for all collateral, of which the protocol keeps a share.
+
+    Attributes:
+        bonus: discount granted to the liquidator, as a fraction of debt repaid.
+        fee_share: protocol's share of the bonus, in [0, 1].
+    """
+
+    fee_share: Float[Array, ""]
+
     def fee(
         self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
     ) -> Float[Array, " asset"]:
         """Return the protocol's share of the bonus."""
         return seized * (bonus_share * self.fee_share)
 
-    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
+    def mean_fee(self, seized: PerAccount, repaid: PerAccount) -> PerAccount:
         """Return the protocol's share of the bonus."""
         return self.fee_share * (seized - repaid)
 
-    def scaled(self, factor: Float[Array, ""]) -> Self:
-        """Return the incentive with its bonus times `factor`."""
-        return dataclasses.replace(self, bonus=self.bonus * factor)
-
 
 @pytree
-class AssetBonus:
+class AssetBonus(FeeByAsset):
     """A bonus per risk category and collateral asset.
 
     Attributes:
@@ -116,7 +162,7 @@ class AssetBonus:
     fee_share: Float[Array, " collateral_asset"]
 
     def credit(
-        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "collateral_asset 1"]:
         """Return 1 + bonus of each asset in the category."""
         del backing, debt, collateral
@@ -129,23 +175,13 @@ class AssetBonus:
         del categories, held
         return 1.0 + self.bonus
 
-    def fee(
-        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
-    ) -> Float[Array, " asset"]:
-        """Return each asset's share of the bonus."""
-        return seized * bonus_share * self.fee_share
-
-    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
-        """Return the mean share of the bonus."""
-        return jnp.mean(self.fee_share) * (seized - repaid)
-
     def scaled(self, factor: Float[Array, ""]) -> Self:
         """Return the incentive with its bonuses times `factor`."""
         return dataclasses.replace(self, bonus=self.bonus * factor)
 
 
 @pytree
-class SeizureFeeBonus:
+class SeizureFeeBonus(OneBonus):
     """One bonus for all collateral, of which the protocol keeps a share of all that is seized.
 
     Source: Compound v2 CToken `seizeInternal` (protocolSeizeShare).
@@ -155,21 +191,7 @@ class SeizureFeeBonus:
         seizure_fee: protocol's share of what is seized, in [0, 1).
     """
 
-    bonus: Float[Array, ""]
     seizure_fee: Float[Array, ""]
-
-    def credit(
-        self, category: int, backing: Accounts, debt: Accounts, collateral: Accounts
-    ) -> Float[Array, "1 1"]:
-        """Return 1 + bonus."""
-        del category, backing, debt, collateral
-        return 1.0 + self.bonus[None, None]
-
-    def largest_credit(
-        self, categories: int, held: int
-    ) -> Float[Array, "category collateral_asset"]:
-        """Return 1 + bonus."""
-        return jnp.broadcast_to(1.0 + self.bonus[None, None], (categories, held))
 
     def fee(
         self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
@@ -178,14 +200,10 @@ class SeizureFeeBonus:
         del bonus_share
         return seized * self.seizure_fee
 
-    def mean_fee(self, seized: Accounts, repaid: Accounts) -> Accounts:
+    def mean_fee(self, seized: PerAccount, repaid: PerAccount) -> PerAccount:
         """Return the protocol's share of what is seized."""
         del repaid
         return seized * self.seizure_fee
-
-    def scaled(self, factor: Float[Array, ""]) -> Self:
-        """Return the incentive with its bonus times `factor`; the fee stays."""
-        return dataclasses.replace(self, bonus=self.bonus * factor)
 
 
 def bonus_share(taken: Float[Array, "..."], given: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.venue.incentive import PerAccount, WithoutFee
 from jaxrisk.venue.position import Position
 
 
@@ -55,7 +56,7 @@ class LevelClose:
 
 
 @pytree
-class LevelBonus:
+class LevelBonus(WithoutFee):
     """A penalty for accounts that are drawn down; those taken over are sold debt for collateral.
 
     Attributes:
@@ -67,11 +68,7 @@ class LevelBonus:
     absorption_threshold: Float[Array, ""]
 
     def credit(
-        self,
-        category: int,
-        backing: Float[Array, " account"],
-        debt: Float[Array, " account"],
-        collateral: Float[Array, " account"],
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "1 account"]:
         """Return collateral value per unit of debt of each account."""
         del category, backing
@@ -85,20 +82,6 @@ class LevelBonus:
         """Return the larger of 1 + penalty and what an account at the upper threshold brings."""
         largest = jnp.maximum(1.0 + self.penalty, 1.0 / self.absorption_threshold)
         return jnp.broadcast_to(largest[None, None], (categories, held))
-
-    def fee(
-        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
-    ) -> Float[Array, " asset"]:
-        """Return zero: the liquidator keeps all that is handed over."""
-        del bonus_share
-        return jnp.zeros_like(seized)
-
-    def mean_fee(
-        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
-    ) -> Float[Array, " account"]:
-        """Return zero."""
-        del repaid
-        return jnp.zeros_like(seized)
 
     def scaled(self, factor: Float[Array, ""]) -> Self:
         """Return the incentive with its penalty times `factor`."""

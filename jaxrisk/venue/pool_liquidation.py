@@ -5,6 +5,7 @@ call moves is the exact rule; here stands only what the calls before it leave of
 the state of emergency. The best covered account is never called: one is always left standing.
 """
 
+import dataclasses
 from typing import Protocol
 
 import jax.numpy as jnp
@@ -119,7 +120,7 @@ class RecoveryLiquidation:
         capped = capped & (then < self.critical_ratio) & (ratio < then)
         goes = (below | capped) & (call.refusal == PoolRefusal.NONE)
         refusal = jnp.where(goes, PoolRefusal.NONE, PoolRefusal.HEALTHY)
-        return only_where(goes, _with_refusal(call, refusal))
+        return only_where(goes, dataclasses.replace(call, refusal=refusal))
 
 
 @pytree
@@ -176,15 +177,3 @@ class PenaltyLiquidation:
             price=price,
             pool=pool,
         )
-
-
-def _with_refusal(call: PoolCall, refusal: Array) -> PoolCall:
-    return PoolCall(
-        repaid=call.repaid,
-        seized=call.seized,
-        fee=call.fee,
-        refund=call.refund,
-        redistributed_debt=call.redistributed_debt,
-        redistributed_collateral=call.redistributed_collateral,
-        refusal=refusal,
-    )

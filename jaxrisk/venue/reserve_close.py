@@ -2,12 +2,11 @@
 
 from typing import ClassVar
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxrisk.numerics.gate import gate
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import floor_to
+from jaxrisk.venue.close import part_of_strong, strength
 from jaxrisk.venue.position import Position
 
 
@@ -43,14 +42,8 @@ class ReserveFractionClose:
         part = self.fraction * position.debt
         if position.debt_unit is not None:
             part = floor_to(part + 0.5 * position.debt_unit, position.debt_unit)
-        strong = gate(
-            position.backing - self.full_below_health * position.total_debt,
-            position.total_debt,
-            width,
-        )
-        if width is None:
-            return jnp.where(strong > 0, part, position.debt)
-        return position.debt + strong * (part - position.debt)
+        strong = strength(position, self.full_below_health, width)
+        return part_of_strong(strong, part, position.debt, width)
 
     def refuses(
         self,
@@ -60,10 +53,3 @@ class ReserveFractionClose:
     ) -> None:
         """Return `None`: no call is refused for what it leaves."""
         del position, repaid, seized
-
-    def without_dust(
-        self, position: Position, repay: Float[Array, " account"]
-    ) -> Float[Array, " account"]:
-        """Return the request unchanged."""
-        del position
-        return repay

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrisk.market.chain import OptionChain
 from jaxrisk.numerics.gate import positive_or_one, smaller
+from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.smooth import safe_sqrt
 
@@ -145,7 +146,7 @@ class ScenarioGrid:
     ) -> Float[Array, "scenario expiry account"]:
         """Return the value of each account's options of each expiry in each scenario."""
         prices = chain.prices(1.0 + self.scenarios.move, self.volatilities(chain))
-        return jnp.einsum("seo,eoa->sea", prices, amount, precision="highest")
+        return full_matmul(prices.swapaxes(0, 1), amount).swapaxes(0, 1)
 
 
 @pytree

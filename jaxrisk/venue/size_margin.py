@@ -5,6 +5,7 @@ signed, coefficients are scalars or `(contract, 1)`.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.smooth import safe_sqrt
-from jaxrisk.venue.requirement import Exposure, Lines
+from jaxrisk.venue.requirement import MAINTENANCE, Exposure, Lines
 
 Positions = Float[Array, "*position"]
 Rows = Float[Array, "2 *position"]
@@ -64,6 +65,62 @@ class SkewShareMargin:
         notional = jnp.abs(size) * price
         fixed = jnp.where(size != 0, self.fixed, jnp.zeros_like(notional))
         return jnp.stack([notional * initial + fixed, notional * maintenance + fixed])
+
+
+@pytree
+class LinearSizeMargin:
+    """Rates that rise by the same amount per unit held, so that the requirement is quadratic.
+
+    `rate = base + slope |q|`, `requirement = N x rate` with notional `N = |q| P`. In contracts
+    settled in their underlying `P` is 1 and so is the unit.
+
+    Source: Deribit, Linear Perpetual and Inverse Perpetual contract specifications.
+
+    Attributes:
+        base: `(2, ...)` initial and maintenance rate of a vanishing position; in a book of
+            positions `(2, contract, 1)`.
+        slope: added per unit of the underlying held, as `base`.
+    """
+
+    base: Rows
+    slope: Rows
+
+    def required(self, size: Positions, price: Positions) -> Rows:
+        """Return initial and maintenance margin of each position, in the unit of `price`.
+
+        Args:
+            size: signed sizes, in units of the underlying.
+            price: of a unit.
+        """
+        units = jnp.abs(size)
+        row = lambda n: units * price * (self.base[n] + self.slope[n] * units)
+        return jnp.stack([row(0), row(1)])
+
+    def of(self, rows: Sequence[int]) -> Self:
+        """Return the rates of the contracts at `rows`, one for each; leaves `(2, contract, 1)`."""
+        return jax.tree.map(lambda leaf: leaf[:, np.asarray(rows)], self)
+
+    def charge(
+        self, held: Exposure
+    ) -> tuple[Float[Array, "contract account"], Int[Array, "contract account"]]:
+        """Return maintenance margin of positions, and 0: there are no tiers."""
+        rate = self.base[MAINTENANCE] + self.slope[MAINTENANCE] * held.units
+        return held.notional * rate, jnp.zeros(rate.shape, jnp.int32)
+
+    def lines(self, held: Exposure) -> Lines:
+        """Return maintenance margin as a function of price, quadratic where a contract is inverse.
+
+        A linear contract has a size that prices leave alone; that of an inverse one grows as its
+        price falls.
+        """
+        base, slope, zero = (
+            self.base[MAINTENANCE],
+            self.slope[MAINTENANCE],
+            jnp.zeros_like(held.face),
+        )
+        rate = base + slope * jnp.where(held.inverse, zero, held.face)
+        bend = jnp.where(held.inverse, slope * held.face**2, zero)
+        return Lines(rate=rate[None], deduction=jnp.zeros_like(rate)[None], curvature=bend)
 
 
 @pytree
@@ -176,59 +233,3 @@ def crowded_weight(weight: Positions, deposits: Positions, start: Positions) -> 
     crowded = (start > 0) & (deposits > start)
     safe = jnp.where(crowded, deposits, jnp.ones_like(deposits))
     return jnp.where(crowded, weight * start / safe, weight)
-
-
-@pytree
-class LinearSizeMargin:
-    """Rates that rise with size, initial and maintenance by the same: `r = base + slope |q|`.
-
-    The requirement is quadratic in the size, which is counted in the underlying: for an inverse
-    contract its face over the price.
-
-    Source: Deribit, Linear Perpetual and Inverse Perpetual (standard margin).
-
-    Attributes:
-        initial: `(contract,)` initial rate of a small position.
-        base: `(contract,)` maintenance rate of a small position.
-        slope: `(contract,)` added to both by a unit of the underlying.
-    """
-
-    initial: Float[Array, " contract"]
-    base: Float[Array, " contract"]
-    slope: Float[Array, " contract"]
-
-    def of(self, rows: Sequence[int]) -> "LinearSizeMargin":
-        """Return the rates of the contracts at `rows`, one for each."""
-        return jax.tree.map(lambda leaf: leaf[np.asarray(rows)], self)
-
-    def required(
-        self, units: Float[Array, "contract account"], notional: Float[Array, "contract account"]
-    ) -> Float[Array, "2 contract account"]:
-        """Return initial and maintenance margin.
-
-        Args:
-            units: of the underlying, at least 0.
-            notional: in the settlement currency, at least 0.
-        """
-        added = self.slope[:, None] * units
-        return jnp.stack(
-            [notional * (self.initial[:, None] + added), notional * (self.base[:, None] + added)]
-        )
-
-    def charge(
-        self, held: Exposure
-    ) -> tuple[Float[Array, "contract account"], Int[Array, "contract account"]]:
-        """Return maintenance margin of positions, and 0: there are no tiers."""
-        maintenance = self.required(held.units, held.notional)[1]
-        return maintenance, jnp.zeros(maintenance.shape, jnp.int32)
-
-    def lines(self, held: Exposure) -> Lines:
-        """Return maintenance margin as a function of price, quadratic where a contract is inverse.
-
-        A linear contract has a size that prices leave alone; that of an inverse one grows as its
-        price falls.
-        """
-        zero = jnp.zeros_like(held.face)
-        rate = self.base[:, None] + self.slope[:, None] * jnp.where(held.inverse, zero, held.face)
-        bend = jnp.where(held.inverse, self.slope[:, None] * held.face**2, zero)
-        return Lines(rate=rate[None], deduction=jnp.zeros_like(rate)[None], curvature=bend)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrisk.market.chain import OptionChain
 from jaxrisk.numerics.gate import smaller
+from jaxrisk.numerics.matmul import full_matmul
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.contingency import ConfidenceCharge, PegCharge
 from jaxrisk.venue.expiry_payoff import PayoffMargin, worst_payoff
@@ -121,13 +122,13 @@ def _options(
     mark = chain.marks()
     alone = terms.option.required(market.spot, chain.strike, chain.is_call, mark)
     short = jnp.where(held.options < 0, -held.options, jnp.zeros_like(held.options))
-    isolated = jnp.einsum("reo,eoa->era", alone, short, precision="highest")
+    isolated = full_matmul(alone.swapaxes(0, 1), short)
     worst = jax.vmap(worst_payoff)(chain.strike, chain.is_call, held.options)
     forward = chain.forward + chain.fixed
     bounded = jax.vmap(terms.payoff.required)(forward, worst)
     binds = bounded < isolated
     required = jnp.where(binds, bounded, isolated).sum(0)
-    value = jnp.einsum("eo,eoa->a", mark, held.options, precision="highest")
+    value = full_matmul(mark[:, None], held.options)[:, 0].sum(0)
     rows = jnp.where(binds, PAYOFF, ISOLATED).swapaxes(0, 1)
     return required, value, rows.reshape(-1, value.shape[0])
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.rounding import ceil_to, floor_to
+from jaxrisk.venue.incentive import PerAccount, WithoutFee
 from jaxrisk.venue.position import Position
 from jaxrisk.venue.settlement import Refusal, Settlement, first_reason, settled
 
@@ -174,7 +175,7 @@ def _seized(position: Position, value: Array, value_unit: Array | None) -> Array
 
 
 @pytree
-class CoveredBonus:
+class CoveredBonus(WithoutFee):
     """A bonus on debts that must be closed whole while collateral covers them.
 
     The liquidator takes `min(C, D (1 + bonus))` for all of the debt. Where `D < C < D (1 + bonus)`
@@ -190,11 +191,7 @@ class CoveredBonus:
     bonus: Float[Array, ""]
 
     def credit(
-        self,
-        category: int,
-        backing: Float[Array, " account"],
-        debt: Float[Array, " account"],
-        collateral: Float[Array, " account"],
+        self, category: int, backing: PerAccount, debt: PerAccount, collateral: PerAccount
     ) -> Float[Array, "1 account"]:
         """Return collateral value per unit of debt of each account."""
         del category, backing
@@ -207,20 +204,6 @@ class CoveredBonus:
     ) -> Float[Array, "category collateral_asset"]:
         """Return 1 + bonus."""
         return jnp.broadcast_to(1.0 + self.bonus[None, None], (categories, held))
-
-    def fee(
-        self, seized: Float[Array, " asset"], bonus_share: Float[Array, ""]
-    ) -> Float[Array, " asset"]:
-        """Return zero: the liquidator keeps all of the bonus."""
-        del bonus_share
-        return jnp.zeros_like(seized)
-
-    def mean_fee(
-        self, seized: Float[Array, " account"], repaid: Float[Array, " account"]
-    ) -> Float[Array, " account"]:
-        """Return zero."""
-        del repaid
-        return jnp.zeros_like(seized)
 
     def scaled(self, factor: Float[Array, ""]) -> Self:
         """Return the incentive with its bonus times `factor`."""

@@ -14,8 +14,9 @@ from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.execution import Execution, KeeperCalls
 from jaxrisk.venue.incentive import Incentive
 from jaxrisk.venue.interest import Interest
+from jaxrisk.venue.limits import Limit
 from jaxrisk.venue.recognition import Recognition
-from jaxrisk.venue.waterfall import Residual
+from jaxrisk.venue.waterfall import Capacity, Fund, Residual
 
 
 class Pool(IntEnum):
@@ -49,10 +50,13 @@ class Venue:
         recognition: when debt is bad.
         interest: how debts grow.
         pool: `(row, debt_asset)` opening balance sheet, rows as in `Pool`, units.
-        funds: `(layer,)` loss-absorbing capacity in the numeraire, in paying order.
+        funds: `(layer,)` what each fund holds, in paying order: a capacity in the numeraire, or
+            units of what its rule says.
+        fund_rules: how each fund pays; where none is given, all are capacities.
         name: of the venue.
         fund_names: of the layers of `funds`.
         execution: who takes the other side of a closed account.
+        limits: caps on new risk, for what a snapshot says: nobody takes any in a scenario.
         residual: who bears what the funds do not cover.
         treasury_pays: whether the protocol's own claims bear losses before the funds do.
         categories: names of the risk categories, base first.
@@ -67,12 +71,19 @@ class Venue:
     interest: Interest
     pool: Float[Array, "row debt_asset"]
     funds: Float[Array, " layer"]
+    fund_rules: tuple[Fund, ...] = ()
     execution: Execution = KeeperCalls()
+    limits: tuple[Limit, ...] = ()
     name: str = static()
     fund_names: tuple[str, ...] = static()
     residual: Residual = static()
     categories: tuple[str, ...] = static()
     treasury_pays: bool = static(default=False)
+
+    @property
+    def waterfall(self) -> tuple[Fund, ...]:
+        """How each fund pays, in paying order."""
+        return self.fund_rules or (Capacity(),) * self.funds.shape[0]
 
 
 def opening_pool(

@@ -1,76 +1,32 @@
 """Command line: python -m tests.conformance DIR [--only a,b] [--json]."""
 
 import argparse
+import importlib
 import json
+import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
-from tests.conformance import (
-    aave_legacy,
-    aave_v3,
-    aave_v4,
-    ajna,
-    comet,
-    compound_v2,
-    crvusd,
-    derive,
-    derive_margin,
-    derive_portfolio,
-    euler_v2,
-    fluid,
-    gearbox_v3,
-    gmx_v2,
-    liquity_v1,
-    liquity_v2,
-    maker,
-    metamorpho,
-    morpho_blue,
-    morpho_irm,
-    morpho_pre_liquidation,
-    opyn,
-    perpetual_v2,
-    pools,
-    silo_v2,
-    synthetix_v3,
-    umbrella,
-)
+from tests import conformance
 from tests.conformance.comparison import Replay
 
-MODULES = (
-    aave_legacy,
-    aave_v3,
-    aave_v4,
-    ajna,
-    comet,
-    compound_v2,
-    crvusd,
-    derive,
-    derive_margin,
-    derive_portfolio,
-    euler_v2,
-    fluid,
-    gearbox_v3,
-    gmx_v2,
-    liquity_v1,
-    liquity_v2,
-    maker,
-    metamorpho,
-    morpho_blue,
-    morpho_irm,
-    morpho_pre_liquidation,
-    opyn,
-    perpetual_v2,
-    pools,
-    silo_v2,
-    synthetix_v3,
-    umbrella,
-)
-ADAPTERS: dict[str, Callable[[dict, list[dict]], Replay]] = {
-    name: adapter for module in MODULES for name, adapter in module.ADAPTERS.items()
-}
+Adapter = Callable[[dict, list[dict]], Replay]
+
+
+def _adapters() -> dict[str, Adapter]:
+    """Return the adapter of every vector file, from each module of this package that has some."""
+    found: dict[str, Adapter] = {}
+    for module in pkgutil.iter_modules(conformance.__path__):
+        if module.name != "__main__":
+            loaded = importlib.import_module(f"{conformance.__name__}.{module.name}")
+            found |= getattr(loaded, "ADAPTERS", {})
+    return found
+
+
+ADAPTERS = _adapters()
 SHOWN_FAILURES = 5
 
 

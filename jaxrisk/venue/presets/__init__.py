@@ -6,6 +6,8 @@ from jaxrisk.venue.presets.aave_v3_legacy import PRESET as _AAVE_V3_LEGACY
 from jaxrisk.venue.presets.aave_v3_legacy import aave_v3_legacy as aave_v3_legacy
 from jaxrisk.venue.presets.aave_v4 import PRESET as _AAVE_V4
 from jaxrisk.venue.presets.aave_v4 import aave_v4 as aave_v4
+from jaxrisk.venue.presets.ajna import PRESET as _AJNA
+from jaxrisk.venue.presets.ajna import ajna as ajna
 from jaxrisk.venue.presets.compound_v2 import PRESET as _COMPOUND_V2
 from jaxrisk.venue.presets.compound_v2 import compound_v2 as compound_v2
 from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
@@ -35,6 +37,7 @@ PRESETS: dict[str, Preset] = {
     "aave_v3": _AAVE_V3,
     "aave_v3_legacy": _AAVE_V3_LEGACY,
     "aave_v4": _AAVE_V4,
+    "ajna": _AJNA,
     "compound_v2": _COMPOUND_V2,
     "compound_v3": _COMPOUND_V3,
     "euler_v2": _EULER_V2,

@@ -8,10 +8,12 @@ a deficit that is carried while suppliers stay whole on paper.
 Source: aave-dao/aave-v3-origin, LiquidationLogic, GenericLogic, ReserveLogic.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
@@ -19,12 +21,14 @@ from jaxrisk.venue.close import FractionClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import AssetBonus
 from jaxrisk.venue.interest import KinkedRate
+from jaxrisk.venue.limits import Limit
 from jaxrisk.venue.presets.aave_v3_ethereum import CATEGORIES, RESERVES, Category, Reserve
 from jaxrisk.venue.presets.asset_terms import problems_of
 from jaxrisk.venue.presets.preset import Preset, Terms
+from jaxrisk.venue.presets.umbrella import coverage_funds
 from jaxrisk.venue.recognition import AtZeroCollateral
-from jaxrisk.venue.venue import Venue, opening_pool
-from jaxrisk.venue.waterfall import Residual
+from jaxrisk.venue.venue import Pool, Venue, opening_pool
+from jaxrisk.venue.waterfall import Capacity, Residual
 
 DEPLOYMENTS = {"ethereum_core_2025_12": (RESERVES, CATEGORIES)}
 DEFAULT_DEPLOYMENT = "ethereum_core_2025_12"
@@ -51,6 +55,7 @@ def aave_v3(
     oracle: Oracle | None = None,
     reserve: float = 0.0,
     insurance: float = 0.0,
+    coverage: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Venue:
     """Return an Aave v3 pool holding `accounts`.
 
@@ -63,11 +68,13 @@ def aave_v3(
         overrides: parameters by asset that replace or add to the table (names as in `Reserve`).
         oracle: which price the pool sees; the market's mid where not given.
         reserve: protocol reserve that pays first, numeraire.
-        insurance: staked insurance that pays next, numeraire.
+        insurance: capacity that pays last, numeraire.
+        coverage: stakes that are slashed between the two, by covered asset, with terms as in
+            `umbrella.Stake`.
 
     Raises:
         ValueError: an asset with a position has no parameters, an override has no such name, or a
-            value makes no sense.
+            value or a stake makes no sense.
     """
     dtype = accounts.collateral.dtype
     reserves, modes = DEPLOYMENTS[deployment]
@@ -79,6 +86,14 @@ def aave_v3(
     cash = _opening_cash(owed, np.asarray(accounts.debt.sum(axis=1), np.float64))
     array = lambda values: jnp.asarray(np.asarray(list(values), np.float64), dtype)
     by_mode = lambda field: array(_by_mode(field, collateral, held, modes))
+    pool = opening_pool(accounts, array(cash))
+    stakers, stakes, slashing = coverage_funds(
+        coverage or {},
+        assets,
+        accounts.debt_assets,
+        np.asarray(pool[Pool.SUPPLIED]).tolist(),
+        dtype,
+    )
     return Venue(
         accounts=accounts,
         oracle=oracle or SpotOracle(),
@@ -98,12 +113,27 @@ def aave_v3(
             optimal_utilisation=array(r.optimal_utilisation for r in owed),
             reserve_factor=array(r.reserve_factor for r in owed),
         ),
-        pool=opening_pool(accounts, array(cash)),
-        funds=array([reserve, insurance]),
+        pool=pool,
+        funds=array([reserve, *stakes, insurance]),
+        fund_rules=(Capacity(), *slashing, Capacity()),
         name=name,
-        fund_names=("reserve", "insurance"),
+        fund_names=("reserve", *stakers, "insurance"),
         residual=Residual.CARRIED,
         categories=("", *modes),
+        limits=_limits(held, owed, lambda units: jnp.asarray(units, dtype)),
+    )
+
+
+def _limits(
+    held: list[Reserve], owed: list[Reserve], array: Callable[[float], Array]
+) -> tuple[Limit, ...]:
+    """Return the caps of the reserves in the book, as far as they are known."""
+    caps = [("supply cap", False, row, r.supply_cap) for row, r in enumerate(held)]
+    caps += [("borrow cap", True, row, r.borrow_cap) for row, r in enumerate(owed)]
+    return tuple(
+        Limit(name=name, most=array(most), is_debt=is_debt, row=row)
+        for name, is_debt, row, most in caps
+        if most is not None
     )
 
 
@@ -158,4 +188,11 @@ def _terms(
     return Terms(thresholds, {name: mode.liquidation_threshold for name, mode in modes.items()})
 
 
-PRESET = Preset(build=aave_v3, required=(), terms=_terms, deployments=tuple(DEPLOYMENTS))
+PRESET = Preset(
+    build=aave_v3,
+    required=(),
+    terms=_terms,
+    deployments=tuple(DEPLOYMENTS),
+    asset_options=("supply_cap", "borrow_cap"),
+    coverage=True,
+)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Reserve(NamedTuple):
-    """One reserve: risk weights, bonus, protocol shares, rate curve, available liquidity."""
+    """One reserve: risk weights, bonus, protocol shares, rate curve, available liquidity, caps."""
 
     loan_to_value: float
     liquidation_threshold: float
@@ -21,6 +21,8 @@ class Reserve(NamedTuple):
     slope2: float
     protocol_fee: float = 0.10
     available_liquidity: float | None = None
+    supply_cap: float | None = None
+    borrow_cap: float | None = None
 
 
 class Category(NamedTuple):
@@ -32,7 +34,7 @@ class Category(NamedTuple):
     collateral: tuple[str, ...]
 
 
-RESERVES: dict[str, Reserve] = {
+_WITHOUT_CAPS: dict[str, Reserve] = {
     "WETH": Reserve(0.805, 0.83, 0.05, 0.15, 0.92, 0.0, 0.025, 0.08, 0.10, 954e3),
     "wstETH": Reserve(0.785, 0.81, 0.06, 0.35, 0.80, 0.0, 0.01, 0.40, 0.10, 1.24e6),
     "weETH": Reserve(0.775, 0.80, 0.07, 0.45, 0.30, 0.01, 0.07, 3.0),
@@ -53,6 +55,35 @@ RESERVES: dict[str, Reserve] = {
     "PYUSD": Reserve(0.75, 0.78, 0.075, 0.10, 0.90, 0.0, 0.055, 0.50),
     "EURC": Reserve(0.75, 0.78, 0.05, 0.10, 0.90, 0.0, 0.06, 0.50),
     "GHO": Reserve(0.0, 0.0, 0.05, 1.0, 0.99, 0.0475, 0.0, 0.0),
+}
+
+_CAPS: dict[str, tuple[float, float | None]] = {
+    "WETH": (3.8e6, 3.6e6),
+    "wstETH": (1.76e6, 480e3),
+    "weETH": (2.2e6, 1.0),
+    "rsETH": (480e3, 1.0),
+    "rETH": (90e3, 1.0),
+    "cbETH": (18e3, 2.4e3),
+    "WBTC": (49_875.0, 28e3),
+    "cbBTC": (24e3, 1_440.0),
+    "tBTC": (2_600.0, 275.0),
+    "LBTC": (5_700.0, 1.0),
+    "LINK": (20e6, 13e6),
+    "USDC": (7.5e9, 7.0e9),
+    "USDT": (9.5e9, 8.8e9),
+    "DAI": (338e6, 271e6),
+    "USDS": (800e6, 360e6),
+    "USDe": (2.7e9, 2.5e9),
+    "sUSDe": (1.7e9, None),
+    "PYUSD": (400e6, 240e6),
+    "EURC": (70e6, 64e6),
+    "GHO": (1.0, 130e6),
+}
+"""Most that may be supplied and borrowed, units; sUSDe cannot be borrowed."""
+
+RESERVES: dict[str, Reserve] = {
+    asset: row._replace(supply_cap=_CAPS[asset][0], borrow_cap=_CAPS[asset][1])
+    for asset, row in _WITHOUT_CAPS.items()
 }
 
 CATEGORIES: dict[str, Category] = {

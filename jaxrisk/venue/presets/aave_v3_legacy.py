@@ -8,15 +8,17 @@ Source: aave/aave-v3-core v3.0.2, LiquidationLogic, ValidationLogic, GenericLogi
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.presets.aave_v3 import DEFAULT_DEPLOYMENT, aave_v3
 from jaxrisk.venue.presets.aave_v3 import PRESET as CURRENT
+from jaxrisk.venue.presets.asset_terms import Overrides
+from jaxrisk.venue.presets.common import Common
 from jaxrisk.venue.presets.preset import Preset
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.reserve_close import ReserveFractionClose
@@ -42,10 +44,8 @@ def aave_v3_legacy(
     *,
     name: str = "aave_v3_legacy",
     deployment: str = DEFAULT_DEPLOYMENT,
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return a pool of Aave v3.0 to v3.2, or of a fork, holding `accounts`.
 
@@ -60,22 +60,13 @@ def aave_v3_legacy(
         deployment: which shipped parameter table to start from. It is of a later version of the
             same pool; give a fork's own parameters as overrides.
         overrides: parameters by asset that replace or add to the table.
-        oracle: which price the pool sees; the market's mid where not given.
-        reserve: protocol reserve, numeraire.
-        insurance: staked insurance, numeraire.
+        **common: as in `Common`.
 
     Raises:
         ValueError: an asset with a position has no parameters, or one makes no sense.
     """
     venue = aave_v3(
-        accounts,
-        assets,
-        name=name,
-        deployment=deployment,
-        overrides=overrides,
-        oracle=oracle,
-        reserve=reserve,
-        insurance=insurance,
+        accounts, assets, name=name, deployment=deployment, overrides=overrides, **common
     )
     return dataclasses.replace(
         venue,
@@ -90,4 +81,5 @@ PRESET = Preset(
     required=(),
     terms=CURRENT.terms,
     deployments=CURRENT.deployments,
+    asset_options=CURRENT.asset_options,
 )

@@ -8,32 +8,30 @@ supplied. Targets, bonuses and risks are set per spoke and collateral.
 Source: aave/aave-v4, LiquidationLogic, Spoke, Hub, AssetLogic, SharesMath.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.health_bonus import AssetHealthBonus
-from jaxrisk.venue.presets.aave_v4_ethereum import COLLATERAL, CURVES, SPOKES
+from jaxrisk.venue.presets.aave_v4_ethereum import COLLATERAL, CURVES, SPOKES, Spoke
 from jaxrisk.venue.presets.asset_terms import (
-    LENT,
-    RATES,
-    check_known,
-    completed,
+    Overrides,
+    completed_sides,
     kinked_rate,
     opening_cash,
-    sides,
     thresholds,
     within,
 )
+from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.target_health import TargetHealthClose
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 
 BASIS_POINT = 1e-4
@@ -74,10 +72,8 @@ def aave_v4(
     target_health: float | None = None,
     health_for_maximum_bonus: float | None = None,
     minimum_bonus_share: float | None = None,
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return an Aave v4 spoke holding `accounts`, with a hub that lends to this spoke alone.
 
@@ -92,76 +88,58 @@ def aave_v4(
         target_health: health factor that calls restore, at least 1.
         health_for_maximum_bonus: health at or below which the largest bonus is granted.
         minimum_bonus_share: share of it that is granted at health 1.
-        overrides: parameters by asset that replace or add to the tables:
-            `liquidation_threshold`, `liquidation_bonus` (the largest), `protocol_fee`,
-            `available_liquidity` and those of the rate curve.
-        oracle: which price the spoke sees; the market's mid where not given.
-        reserve: protocol reserve that pays first, numeraire.
-        insurance: insurance that pays next, numeraire.
+        overrides: parameters that replace or add to the tables: by collateral
+            `liquidation_threshold`, `liquidation_bonus` (the largest), `protocol_fee`, by debt
+            what `LENT` names.
+        **common: as in `Common`.
 
     Raises:
         ValueError: an asset with a position has no parameters, or a value makes no sense.
     """
-    spoke = SPOKES[deployment]
-    pick = lambda given, shipped: shipped if given is None else given
-    target = within("target_health", pick(target_health, spoke.target_health), 1.0, 2.0)
-    health = within(
-        "health_for_maximum_bonus",
-        pick(health_for_maximum_bonus, spoke.health_for_maximum_bonus),
-        0.0,
-        1.0,
-        open_low=True,
-        open_high=True,
-    )
-    share = within(
-        "minimum_bonus_share", pick(minimum_bonus_share, spoke.minimum_bonus_share), 0.0, 1.0
-    )
-    collateral, debt = sides(accounts, assets)
-    check_known(overrides, (*_HELD, *LENT, "protocol_fee", "loan_to_value"))
-    held = completed(
-        collateral,
-        COLLATERAL[deployment],
-        overrides,
-        needed=_HELD,
-        optional=("protocol_fee", "loan_to_value"),
-        role="collateral",
-    )
-    owed = completed(
-        debt,
-        CURVES,
-        overrides,
-        needed=RATES,
-        optional=("reserve_factor", "available_liquidity"),
-        role="debt",
+    given = (target_health, health_for_maximum_bonus, minimum_bonus_share)
+    spoke = _spoke(SPOKES[deployment], given)
+    table = COLLATERAL[deployment]
+    held, owed = completed_sides(
+        accounts, assets, overrides, table, CURVES, needed=_HELD, optional=("protocol_fee",)
     )
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
-    row = lambda key, default=0.0: number([r.get(key, default) for r in held])
+    row = lambda key: number([r.get(key, 0.0) for r in held])
     threshold = row("liquidation_threshold")[None]
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(liquidation_threshold=threshold, loan_to_value=threshold),
-        close=close_rule(number(target), dtype),
+        close=close_rule(number(spoke.target_health), dtype),
         incentive=AssetHealthBonus(
             maximum_bonus=row("liquidation_bonus")[None],
-            minimum_share=number(share),
-            health_for_maximum=number(health),
+            minimum_share=number(spoke.minimum_bonus_share),
+            health_for_maximum=number(spoke.health_for_maximum_bonus),
             fee_share=row("protocol_fee"),
         ),
         recognition=AtZeroCollateral(),
         interest=kinked_rate(owed, dtype),
-        pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
-        funds=number([reserve, insurance]),
-        name=name,
-        fund_names=("reserve", "insurance"),
+        cash=opening_cash(owed, accounts),
         residual=Residual.CARRIED,
-        categories=("",),
+        **common,
+    )
+
+
+def _spoke(shipped: Spoke, given: tuple[float | None, ...]) -> Spoke:
+    """Return the settings of a spoke, those given in place of the shipped ones, checked."""
+    target, health, share = (
+        own if own is not None else other for own, other in zip(given, shipped, strict=True)
+    )
+    inside = {"open_low": True, "open_high": True}
+    return Spoke(
+        target_health=within("target_health", target, 1.0, 2.0),
+        health_for_maximum_bonus=within("health_for_maximum_bonus", health, 0.0, 1.0, **inside),
+        minimum_bonus_share=within("minimum_bonus_share", share, 0.0, 1.0),
     )
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     deployment: str = DEFAULT_DEPLOYMENT,
     **options: float,

@@ -1,6 +1,7 @@
 """Parameters by asset: what presets share in reading, completing and checking them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,13 @@ RATES = ("base_rate", "slope1", "slope2", "optimal_utilisation")
 """What a rate curve needs."""
 
 LENT = (*RATES, "reserve_factor", "available_liquidity")
-"""Everything a lent asset takes."""
+"""Everything a lent asset takes: its rate curve, which it needs where no table has it; the
+protocol's share of interest, 0 where not given; units to lend, where not given such that the pool
+stands at its optimum."""
+
+_OPTIONAL = ("reserve_factor", "available_liquidity")
+
+_AMOUNTS = ("available_liquidity", "supply_cap", "borrow_cap")
 
 _RANGES = {
     "loan_to_value": (0.0, 1.0),
@@ -64,6 +71,60 @@ def completed(
     if problems:
         raise ValueError("; ".join(problems))
     return rows
+
+
+def completed_sides(
+    accounts: Accounts,
+    assets: Sequence[str],
+    overrides: Overrides | None,
+    collateral: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    debt: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    *,
+    needed: Sequence[str] = ("liquidation_threshold",),
+    optional: Sequence[str] = (),
+    role: str = "collateral",
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Return the parameters of each asset held and of each asset owed, in the order of the book.
+
+    Args:
+        accounts: the book.
+        assets: the system's assets, in order.
+        overrides: parameters by asset that replace or add to the tables.
+        collateral: shipped parameters of collateral, by asset; without any all are overrides.
+        debt: shipped parameters of lent assets, likewise, named as in `LENT`.
+        needed: names of those that collateral must have.
+        optional: names of those that it may have.
+        role: what collateral is here, for messages.
+
+    Raises:
+        ValueError: a parameter is unknown, an asset lacks one, or a value makes no sense.
+    """
+    held, owed = sides(accounts, assets)
+    check_known(overrides, (*needed, *optional, *LENT))
+    return (
+        completed(held, collateral, overrides, needed=needed, optional=optional, role=role),
+        completed(owed, debt, overrides, needed=RATES, optional=_OPTIONAL, role="debt"),
+    )
+
+
+def completed_loan(
+    loan: str,
+    overrides: Overrides | None,
+    curve: Mapping[str, float] = MappingProxyType({}),
+) -> list[dict[str, float]]:
+    """Return the parameters of the one lent asset of an isolated market.
+
+    Args:
+        loan: its name.
+        overrides: its parameters, named as in `LENT`.
+        curve: what they are where not given; without it the curve has to be.
+
+    Raises:
+        ValueError: another asset has any, one is unknown or lacking, or a value makes no sense.
+    """
+    check_known(overrides, LENT, only=loan)
+    table = {loan: curve} if curve else {}
+    return completed([loan], table, overrides, needed=RATES, optional=_OPTIONAL, role="debt")
 
 
 def check_known(
@@ -118,7 +179,7 @@ def problems_of(row: Mapping[str, float]) -> list[str]:
         )
     problems += [
         f"{key} = {row[key]:g}: expected 0 or more"
-        for key in ("base_rate", "slope1", "slope2", "available_liquidity")
+        for key in (*_AMOUNTS, "base_rate", "slope1", "slope2")
         if key in row and not row[key] >= 0.0
     ]
     return problems
@@ -218,18 +279,33 @@ def isolated_pair(
     return posted, borrowed
 
 
-def single_debt(name: str, accounts: Accounts, assets: Sequence[str]) -> str:
+def switched_on(option: str, value: str) -> bool:
+    """Return whether an option that is `"on"` or `"off"` is on.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value not in ("on", "off"):
+        raise ValueError(f'{option} = {value!r}: expected "on" or "off"')
+    return value == "on"
+
+
+def single_debt(
+    name: str, accounts: Accounts, assets: Sequence[str], loan: str | None = None
+) -> str:
     """Return the one asset that a venue lends.
 
     Raises:
-        ValueError: accounts owe more than one.
+        ValueError: accounts owe more than one, or another than named.
     """
-    owed = [assets[i] for i in accounts.debt_assets]
+    _, owed = sides(accounts, assets)
     if len(owed) != 1:
         raise ValueError(
             f"{name}: this venue lends one asset, the book owes {', '.join(owed)}; "
             "make one venue for each"
         )
+    if (loan or owed[0]) != owed[0]:
+        raise ValueError(f"{name}: the book owes {owed[0]}, the venue lends {loan}")
     return owed[0]
 
 

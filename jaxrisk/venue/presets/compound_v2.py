@@ -6,20 +6,18 @@ which 2.8 % goes to reserves; debt without collateral stays on the books.
 Source: compound-finance/compound-protocol, Comptroller, CToken, BaseJumpRateModelV2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import SeizureFeeBonus
 from jaxrisk.venue.offered_call import OfferedClose
 from jaxrisk.venue.presets.asset_terms import (
-    LENT,
-    RATES,
-    check_known,
-    completed,
+    Overrides,
+    completed_sides,
     kinked_rate,
     opening_cash,
     sides,
@@ -27,9 +25,10 @@ from jaxrisk.venue.presets.asset_terms import (
     within,
     worsening,
 )
+from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import NeverRecognised
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 
 CLOSE_FACTOR = 0.5
@@ -46,10 +45,8 @@ def compound_v2(
     close_factor: float = CLOSE_FACTOR,
     liquidation_bonus: float = LIQUIDATION_BONUS,
     seizure_fee: float = SEIZURE_FEE,
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return a Compound v2 pool holding `accounts`.
 
@@ -64,12 +61,9 @@ def compound_v2(
         close_factor: share of the called debt that one call may repay, 0.05 to 0.9.
         liquidation_bonus: collateral handed over beyond the debt repaid, as a fraction of it.
         seizure_fee: protocol's share of all that is seized.
-        overrides: parameters by asset: `liquidation_threshold` (the one collateral factor),
-            `base_rate`, `slope1`, `slope2`, `optimal_utilisation`, `reserve_factor`,
-            `available_liquidity`.
-        oracle: which price the pool sees; the market's mid where not given.
-        reserve: protocol reserve, numeraire.
-        insurance: insurance, numeraire.
+        overrides: by collateral its `liquidation_threshold` (the one collateral factor), by debt
+            what `LENT` names.
+        **common: as in `Common`.
 
     Raises:
         ValueError: an asset with a position lacks a parameter, or a value makes no sense.
@@ -77,48 +71,28 @@ def compound_v2(
     factor = within("close_factor", close_factor, *CLOSE_FACTOR_RANGE)
     bonus = within("liquidation_bonus", liquidation_bonus, 0.0, 1.0)
     fee = within("seizure_fee", seizure_fee, 0.0, 1.0, open_high=True)
-    collateral, debt = sides(accounts, assets)
-    check_known(overrides, ("liquidation_threshold", "loan_to_value", *LENT))
-    held = completed(
-        collateral,
-        {},
-        overrides,
-        needed=("liquidation_threshold",),
-        optional=("loan_to_value",),
-        role="collateral",
-    )
-    owed = completed(
-        debt,
-        {},
-        overrides,
-        needed=RATES,
-        optional=("reserve_factor", "available_liquidity"),
-        role="debt",
-    )
-    for asset, row in zip(collateral, held, strict=True):
+    held, owed = completed_sides(accounts, assets, overrides)
+    for asset, row in zip(sides(accounts, assets)[0], held, strict=True):
         if row["liquidation_threshold"] * (1.0 + bonus) > 1.0:
             raise ValueError(f"{asset}: {worsening(row['liquidation_threshold'], bonus)}")
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
     weight = number([[row["liquidation_threshold"] for row in held]])
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(liquidation_threshold=weight, loan_to_value=weight),
         close=OfferedClose(close_factor=number(factor), seizure_fee=number(fee)),
         incentive=SeizureFeeBonus(bonus=number(bonus), seizure_fee=number(fee)),
         recognition=NeverRecognised(),
         interest=kinked_rate(owed, dtype),
-        pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
-        funds=number([reserve, insurance]),
-        name=name,
-        fund_names=("reserve", "insurance"),
+        cash=opening_cash(owed, accounts),
         residual=Residual.STANDING,
-        categories=("",),
+        **common,
     )
 
 
-def _terms(overrides: Mapping[str, Mapping[str, float]], **options: float) -> Terms:
+def _terms(overrides: Overrides, **options: float) -> Terms:
     del options
     return Terms(thresholds({}, overrides), {})
 

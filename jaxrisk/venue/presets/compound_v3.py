@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
+from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.accrual import SpreadInterest
 from jaxrisk.venue.close import FullClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import AssetBonus
+from jaxrisk.venue.presets.asset_terms import Overrides, opening_cash, sides
+from jaxrisk.venue.presets.common import composed
 from jaxrisk.venue.presets.compound_v3_ethereum import (
     MARKETS,
     CollateralTerms,
@@ -28,7 +30,7 @@ from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.slope_rate import SlopeRate, TwoSlopeRates
 from jaxrisk.venue.takeover import AbsorbedStock
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 
 DEFAULT_DEPLOYMENT = "ethereum_usdc"
@@ -42,7 +44,7 @@ def compound_v3(
     *,
     name: str = "compound_v3",
     deployment: str = DEFAULT_DEPLOYMENT,
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
+    overrides: Overrides | None = None,
     oracle: Oracle | None = None,
     reserve: float = 0.0,
     insurance: float = 0.0,
@@ -60,9 +62,9 @@ def compound_v3(
         overrides: by collateral `loan_to_value`, `liquidation_threshold`, `liquidation_factor`; for
             the base asset `available_liquidity` (units). Without it the market stands at the kink
             of its borrow rate.
-        oracle: which price the market sees; the market's mid where not given.
-        reserve: reserves at the opening, numeraire; interest and sales add to them.
-        insurance: pays after the reserves, numeraire (none on the protocol itself).
+        oracle: as in `Common`.
+        reserve: as in `Common`; interest and sales add to it.
+        insurance: as in `Common`; the protocol itself has none.
         discount_share: share of the liquidation discount passed on to buyers, in [0, 1].
         target_reserves: reserves, base units, from which nothing is for sale.
         **rates: `borrow_` or `supply_` followed by `base`, `slope_below`, `slope_above`, `kink`.
@@ -72,8 +74,7 @@ def compound_v3(
             parameters; a parameter is unknown, out of range or at odds with another.
     """
     market = _market(name, deployment, discount_share, target_reserves, rates)
-    debts = [assets[i] for i in accounts.debt_assets]
-    collateral = [assets[i] for i in accounts.collateral_assets]
+    collateral, debts = sides(accounts, assets)
     if debts != [market.base]:
         raise ValueError(
             f"{name}: the book owes {', '.join(debts)}; deployment {deployment} lends "
@@ -82,24 +83,15 @@ def compound_v3(
     if market.base in collateral:
         raise ValueError(f"{name}: {market.base} is the base asset and cannot be collateral")
     overrides = overrides or {}
-    _check_base(name, market.base, overrides.get(market.base, {}))
+    base = overrides.get(market.base, {})
+    _check_base(name, market.base, base)
     table = {a: _collateral(a, market, overrides.get(a, {})) for a in (*collateral, *overrides)}
     held = [table[a] for a in collateral]
     dtype = accounts.collateral.dtype
     array = lambda values: jnp.asarray(np.asarray(values, np.float64), dtype)
-    curve = lambda c: SlopeRate(
-        base=array([c.base]),
-        slope_below=array([c.slope_below]),
-        slope_above=array([c.slope_above]),
-        kink=array([c.kink]),
-    )
-    debt = float(np.asarray(accounts.debt, np.float64).sum())
-    cash = overrides.get(market.base, {}).get("available_liquidity")
-    if cash is None:
-        cash = debt * (1.0 / market.borrow.kink - 1.0)
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(
             liquidation_threshold=array([[c.liquidation_threshold for c in held]]),
             loan_to_value=array([[c.loan_to_value for c in held]]),
@@ -111,20 +103,26 @@ def compound_v3(
         ),
         recognition=NeverRecognised(),
         interest=SpreadInterest(
-            rates=TwoSlopeRates(borrow=curve(market.borrow), supply=curve(market.supply))
+            rates=TwoSlopeRates(
+                borrow=_curve(market.borrow, dtype), supply=_curve(market.supply, dtype)
+            )
         ),
-        pool=opening_pool(accounts, array([cash])),
-        funds=array([reserve, insurance]),
+        cash=opening_cash([{"optimal_utilisation": market.borrow.kink, **base}], accounts),
         execution=AbsorbedStock(
             discount_share=array(market.discount_share),
             target_reserves=array(market.target_reserves),
         ),
-        name=name,
-        fund_names=("reserve", "insurance"),
         residual=Residual.CARRIED,
-        categories=("",),
         treasury_pays=True,
+        oracle=oracle,
+        reserve=reserve,
+        insurance=insurance,
     )
+
+
+def _curve(curve: Curve, dtype: np.dtype) -> SlopeRate:
+    base, below, above, kink = (jnp.asarray([x], dtype) for x in curve)
+    return SlopeRate(base=base, slope_below=below, slope_above=above, kink=kink)
 
 
 def _market(
@@ -207,7 +205,7 @@ def _collateral(asset: str, market: Market, override: Mapping[str, float]) -> Co
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     deployment: str = DEFAULT_DEPLOYMENT,
     **options: float,

@@ -1,57 +1,58 @@
-"""Deribit: standard margin of futures and perpetuals, whose rates rise with size.
+"""Deribit: standard margin of futures by size, and portfolio margin of books settled in coins.
 
-The model in force from 2022 to August 2026; the one that replaced it is not public in a form that
-could be restated. Source: Deribit support, Linear Perpetual and Inverse Perpetual.
+Source: docs.deribit.com, contract specifications (until August 2026, when the standard margin was
+replaced) and the example of `private/pme/simulate` of June 2024, whose model parameters these are.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
 
 from jaxrisk.market.contract import Contracts, perpetual
+from jaxrisk.venue.coin_margin import CoinTerms, RollCharge
 from jaxrisk.venue.funding import DeadBandFunding
+from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
 from jaxrisk.venue.size_margin import LinearSizeMargin
+
+FUTURES: dict[str, tuple[float, float, float]] = {
+    "BTC": (0.02, 0.01, 0.00005),
+    "ETH": (0.02, 0.01, 0.000004),
+    "SOL_USDC": (0.04, 0.02, 0.000005),
+}
+"""Initial and maintenance rate of a vanishing position, and what a unit held adds to both."""
 
 HOURS_PER_YEAR = 8760.0
 
 BAND = 0.00025
 """Premium within which no funding is paid, in 8 h; 0.05 % in earlier years."""
 
-LIQUIDATION_FEE = 0.0075
-"""Fee on what is liquidated of BTC futures, paid to the insurance fund."""
+_BUCKETS = 4
 
 
-class Rates(NamedTuple):
-    """Margin of a small position, and what a unit of the underlying adds to both rates."""
+def futures_margin(contract: str, dtype: jnp.dtype | type) -> LinearSizeMargin:
+    """Return the standard margin of a future or perpetual.
 
-    initial: float
-    maintenance: float
-    slope: float
-
-
-RATES = {
-    "BTC": Rates(0.02, 0.01, 5e-5),
-    "ETH": Rates(0.02, 0.01, 4e-6),
-    "SOL": Rates(0.04, 0.02, 5e-6),
-}
-"""BTC and ETH: inverse contracts and those against USDC; SOL: against USDC."""
+    Args:
+        contract: one of `FUTURES`.
+        dtype: of the coefficients.
+    """
+    initial, maintenance, slope = FUTURES[contract]
+    return LinearSizeMargin(
+        base=jnp.asarray([initial, maintenance], dtype), slope=jnp.asarray([slope, slope], dtype)
+    )
 
 
-def margin(
-    underlyings: Sequence[str] = ("BTC",), dtype: DTypeLike | None = None
-) -> LinearSizeMargin:
-    """Return the margin of contracts on these underlyings, in this order.
+def margin(contracts: Sequence[str] = ("BTC",), dtype: DTypeLike | None = None) -> LinearSizeMargin:
+    """Return the standard margin of a book in contracts among `FUTURES`, in this order.
 
     Raises:
-        ValueError: an underlying is not among `RATES`.
+        ValueError: a contract is not among them.
     """
-    if unknown := [name for name in underlyings if name not in RATES]:
-        raise ValueError(f"underlying {', '.join(unknown)}: expected one of {', '.join(RATES)}")
-    initial, maintenance, slope = zip(*(RATES[name] for name in underlyings), strict=True)
-    number = lambda x: jnp.asarray(x, dtype or float)
-    return LinearSizeMargin(initial=number(initial), base=number(maintenance), slope=number(slope))
+    if unknown := [name for name in contracts if name not in FUTURES]:
+        raise ValueError(f"contract {', '.join(unknown)}: expected one of {', '.join(FUTURES)}")
+    rates = jnp.asarray([FUTURES[name] for name in contracts], dtype or float).T[:, :, None]
+    return LinearSizeMargin(base=rates[:2], slope=jnp.stack([rates[2], rates[2]]))
 
 
 def contract(*, linear: bool) -> Contracts:
@@ -71,4 +72,37 @@ def funding(cap: float, dtype: DTypeLike | None = None) -> DeadBandFunding:
         period=number(8.0 / HOURS_PER_YEAR),
         band=number(BAND),
         cap=number(cap * HOURS_PER_YEAR / 8.0),
+    )
+
+
+def coin_terms(dtype: jnp.dtype | type) -> CoinTerms:
+    """Return the portfolio margin of bitcoin: nine prices within 16 %, three volatilities each.
+
+    The published parameters name no shortest time to expiry; the floor of a day is this library's.
+    Extended moves and the charge on large deltas are left out: their formulas are not published.
+    """
+    number = lambda x: jnp.asarray(x, dtype)
+    moves = [0.16 * k / _BUCKETS for k in range(-_BUCKETS, _BUCKETS + 1) for _ in range(3)]
+    nothing = jnp.zeros(len(moves), dtype)
+    return CoinTerms(
+        grid=ScenarioGrid(
+            scenarios=Scenarios(
+                move=number(moves),
+                volatility=number([1.0, 0.0, -1.0] * (len(moves) // 3)),
+                tilt=nothing,
+                wings=nothing,
+                weight=nothing + 1.0,
+            ),
+            volatility=VolatilityShock(
+                up=number(0.5),
+                down=number(0.25),
+                short_power=number(0.3),
+                long_power=number(0.13),
+                pivot=number(30.0 / 365.0),
+                floor=number(1.0 / 365.0),
+                minimum=number(0.5),
+            ),
+        ),
+        roll=RollCharge(per_year=number(0.075), least=number(0.01)),
+        maintenance=number(0.8),
     )

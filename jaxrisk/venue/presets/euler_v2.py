@@ -9,30 +9,29 @@ euler-xyz/evk-periphery 235e51db, script/production/mainnet/clusters/PrimeCluste
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.close import FullClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.health_discount import ShortfallDiscount
 from jaxrisk.venue.presets.asset_terms import (
-    LENT,
-    RATES,
-    check_known,
-    completed,
+    Overrides,
+    completed_sides,
     kinked_rate,
     opening_cash,
-    sides,
     single_debt,
+    switched_on,
     thresholds,
     within,
 )
+from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral, NeverRecognised
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 
 DEFAULT_DEPLOYMENT = "prime"
@@ -85,10 +84,8 @@ def euler_v2(
     maximum_discount: float | None = None,
     minimum_socialised: float = 0.0,
     socialisation: str = "on",
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return an Euler v2 vault that lends one asset to `accounts`.
 
@@ -104,89 +101,67 @@ def euler_v2(
         maximum_discount: largest discount of a liquidation, in [0, 1).
         minimum_socialised: value of a debt, numeraire, below which nothing is written off.
         socialisation: `"on"`, or `"off"` where the vault leaves bad debt on its books.
-        overrides: parameters by asset that replace or add to the table:
-            `liquidation_threshold`, and for the loan those of the rate curve,
-            `reserve_factor` (the interest fee), `available_liquidity`.
-        oracle: which price the vault sees; the market's mid where not given.
-        reserve: protocol reserve that pays first, numeraire.
-        insurance: insurance that pays next, numeraire.
+        overrides: parameters that replace or add to the table: by collateral
+            `liquidation_threshold`, `loan_to_value` (the borrow weight), for the loan what `LENT`
+            names; its `reserve_factor` is the interest fee.
+        **common: as in `Common`.
 
     Raises:
         ValueError: accounts owe more than one asset, a position has no parameters, or a value
             makes no sense.
     """
-    lent = single_debt(name, accounts, assets)
-    if (loan or lent) != lent:
-        raise ValueError(f"{name}: the book owes {lent}, the vault lends {loan}")
-    if socialisation not in ("on", "off"):
-        raise ValueError(f'socialisation = {socialisation!r}: expected "on" or "off"')
-    weights, curves, shipped = DEPLOYMENTS[deployment]
-    discount = within(
-        "maximum_discount",
-        shipped if maximum_discount is None else maximum_discount,
-        0.0,
-        1.0,
-        open_high=True,
-    )
+    lent = single_debt(name, accounts, assets, loan)
+    socialises = switched_on("socialisation", socialisation)
+    _, curves, shipped = DEPLOYMENTS[deployment]
+    discount = shipped if maximum_discount is None else maximum_discount
+    discount = within("maximum_discount", discount, 0.0, 1.0, open_high=True)
     minimum = within("minimum_socialised", minimum_socialised, 0.0, math.inf)
-    collateral, debt = sides(accounts, assets)
-    check_known(overrides, ("liquidation_threshold", "loan_to_value", *LENT))
-    held = completed(
-        collateral,
-        {a: {"liquidation_threshold": w} for a, w in weights.get(lent, {}).items()},
+    held, owed = completed_sides(
+        accounts,
+        assets,
         overrides,
-        needed=("liquidation_threshold",),
+        _weights(deployment, lent),
+        curves,
         optional=("loan_to_value",),
         role=f"collateral of {lent}",
-    )
-    owed = completed(
-        debt,
-        curves,
-        overrides,
-        needed=RATES,
-        optional=("reserve_factor", "available_liquidity"),
-        role="debt",
     )
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
     weight = [row["liquidation_threshold"] for row in held]
     below = lambda row: max(row["liquidation_threshold"] - BORROW_MARGIN, 0.0)
     borrow = [row.get("loan_to_value", below(row)) for row in held]
-    socialises = socialisation == "on"
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    written_off = AtZeroCollateral(minimum=number(minimum) if minimum > 0 else None)
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(
             liquidation_threshold=number([weight]), loan_to_value=number([borrow])
         ),
         close=FullClose(),
         incentive=ShortfallDiscount(maximum_discount=number(discount)),
-        recognition=(
-            AtZeroCollateral(minimum=number(minimum) if minimum > 0 else None)
-            if socialises
-            else NeverRecognised()
-        ),
+        recognition=written_off if socialises else NeverRecognised(),
         interest=kinked_rate(owed, dtype),
-        pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
-        funds=number([reserve, insurance]),
-        name=name,
-        fund_names=("reserve", "insurance"),
+        cash=opening_cash(owed, accounts),
         residual=Residual.SOCIALISED if socialises else Residual.STANDING,
-        categories=("",),
+        **common,
     )
 
 
+def _weights(deployment: str, loan: str) -> dict[str, dict[str, float]]:
+    """Return the parameters of each collateral of a vault."""
+    table = DEPLOYMENTS[deployment][0].get(loan, {})
+    return {asset: {"liquidation_threshold": weight} for asset, weight in table.items()}
+
+
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     loan: str,
     deployment: str = DEFAULT_DEPLOYMENT,
     **options: float,
 ) -> Terms:
     del options
-    table = DEPLOYMENTS[deployment][0].get(loan, {})
-    rows = {asset: {"liquidation_threshold": weight} for asset, weight in table.items()}
-    return Terms(thresholds(rows, overrides), {})
+    return Terms(thresholds(_weights(deployment, loan), overrides), {})
 
 
 PRESET = Preset(

@@ -8,29 +8,27 @@ Source: Instadapp/fluid-contracts-public, contracts/libraries/tickMath.sol and
 contracts/protocols/vault/vaultTypesCommon/coreModule/main.sol.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Unpack
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.level_close import LevelBonus, LevelClose
 from jaxrisk.venue.presets.asset_terms import (
-    LENT,
-    RATES,
-    check_known,
-    completed,
+    Overrides,
+    completed_loan,
     isolated_pair,
     kinked_rate,
     opening_cash,
     within,
 )
+from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import NeverRecognised
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.water_level import Ticks, WaterLevel
 from jaxrisk.venue.waterfall import Residual
 
@@ -101,10 +99,8 @@ def fluid(
     max_limit: float | None = None,
     penalty: float | None = None,
     name: str = "fluid",
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return a Fluid vault holding `accounts`.
 
@@ -122,11 +118,8 @@ def fluid(
         max_limit: debt per collateral above which accounts are taken over.
         penalty: collateral value handed over beyond the debt repaid, as a fraction of it.
         name: of the venue.
-        overrides: for the loan asset: `base_rate`, `slope1`, `slope2`, `optimal_utilisation`
-            (all needed), `reserve_factor`, `available_liquidity`.
-        oracle: which price the vault sees; the market's mid where not given.
-        reserve: protocol reserve, numeraire.
-        insurance: insurance, numeraire.
+        overrides: for the loan asset what `LENT` names.
+        **common: as in `Common`.
 
     Raises:
         ValueError: more than one collateral or debt asset, others than named, a limit is missing,
@@ -135,21 +128,13 @@ def fluid(
     _, borrowed = isolated_pair(name, accounts, assets, collateral, loan)
     vault = _vault(name, deployment, liquidation_loan_to_value, max_limit, penalty)
     assert vault.penalty is not None
-    check_known(overrides, LENT, only=borrowed)
-    owed = completed(
-        [borrowed],
-        {},
-        overrides,
-        needed=RATES,
-        optional=("reserve_factor", "available_liquidity"),
-        role="debt",
-    )
+    owed = completed_loan(borrowed, overrides)
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
     upper = number(vault.max_limit)
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(
             liquidation_threshold=number([[vault.liquidation_threshold]]),
             loan_to_value=number([[vault.collateral_factor]]),
@@ -158,12 +143,9 @@ def fluid(
         incentive=LevelBonus(penalty=number(vault.penalty), absorption_threshold=upper),
         recognition=NeverRecognised(),
         interest=kinked_rate(owed, dtype),
-        pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
-        funds=number([reserve, insurance]),
-        name=name,
-        fund_names=("reserve", "insurance"),
+        cash=opening_cash(owed, accounts),
         residual=Residual.STANDING,
-        categories=("",),
+        **common,
     )
 
 
@@ -209,7 +191,7 @@ def _vault(
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     collateral: str,
     loan: str,

@@ -8,19 +8,17 @@ Source: Gearbox-protocol/core-v3 510fc654, contracts/libraries/CreditLogic.sol
 `calcLiquidationPayments`, contracts/pool/PoolV3.sol `repayCreditAccount`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import UniformBonus
 from jaxrisk.venue.presets.asset_terms import (
-    LENT,
-    RATES,
-    check_known,
-    completed,
+    Overrides,
+    completed_sides,
     kinked_rate,
     opening_cash,
     sides,
@@ -28,9 +26,10 @@ from jaxrisk.venue.presets.asset_terms import (
     thresholds,
     within,
 )
+from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 from jaxrisk.venue.whole_account import WholeClose
 
@@ -42,10 +41,8 @@ def gearbox_v3(
     liquidation_premium: float,
     liquidation_fee: float,
     name: str = "gearbox_v3",
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return a Gearbox v3 pool whose credit accounts are `accounts`.
 
@@ -59,13 +56,9 @@ def gearbox_v3(
         liquidation_premium: discount granted to the buyer of an account, in [0, 1).
         liquidation_fee: protocol's fee, as a fraction of the account's value.
         name: of the venue.
-        overrides: parameters by asset: `liquidation_threshold` of each collateral; `base_rate`,
-            `slope1`, `slope2`, `optimal_utilisation`, `reserve_factor`, `available_liquidity` of
-            the debt.
-        oracle: which price the pool sees; the market's mid where not given.
-        reserve: value of the shares of the pool that the treasury opens with, numeraire; they pay
-            after those it earns in a scenario, its share of interest.
-        insurance: insurance that pays next, numeraire.
+        overrides: by collateral its `liquidation_threshold`, for the debt what `LENT` names.
+        **common: as in `Common`; the reserve is the value of the shares of the pool that the
+            treasury opens with, and pays after those it earns: its share of interest.
 
     Raises:
         ValueError: accounts owe more than one asset, a position lacks a parameter, or a value
@@ -74,25 +67,8 @@ def gearbox_v3(
     single_debt(name, accounts, assets)
     premium = within("liquidation_premium", liquidation_premium, 0.0, 1.0, open_high=True)
     fee = within("liquidation_fee", liquidation_fee, 0.0, 1.0, open_high=True)
-    collateral, debt = sides(accounts, assets)
-    check_known(overrides, ("liquidation_threshold", "loan_to_value", *LENT))
-    held = completed(
-        collateral,
-        {},
-        overrides,
-        needed=("liquidation_threshold",),
-        optional=("loan_to_value",),
-        role="collateral",
-    )
-    owed = completed(
-        debt,
-        {},
-        overrides,
-        needed=RATES,
-        optional=("reserve_factor", "available_liquidity"),
-        role="debt",
-    )
-    for asset, row in zip(collateral, held, strict=True):
+    held, owed = completed_sides(accounts, assets, overrides)
+    for asset, row in zip(sides(accounts, assets)[0], held, strict=True):
         if row["liquidation_threshold"] > 1.0 - premium - fee:
             raise ValueError(
                 f"{asset}: liquidation_threshold {row['liquidation_threshold']:g} is above "
@@ -102,25 +78,22 @@ def gearbox_v3(
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
     weight = number([[row["liquidation_threshold"] for row in held]])
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(liquidation_threshold=weight, loan_to_value=weight),
         close=WholeClose(premium=number(premium), fee=number(fee), transfer_tax=number(0.0)),
         incentive=UniformBonus(bonus=number(1.0 / (1.0 - premium) - 1.0), fee_share=number(0.0)),
         recognition=AtZeroCollateral(),
         interest=kinked_rate(owed, dtype),
-        pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
-        funds=number([reserve, insurance]),
-        name=name,
-        fund_names=("reserve", "insurance"),
+        cash=opening_cash(owed, accounts),
         treasury_pays=True,
         residual=Residual.SOCIALISED,
-        categories=("",),
+        **common,
     )
 
 
-def _terms(overrides: Mapping[str, Mapping[str, float]], **options: float) -> Terms:
+def _terms(overrides: Overrides, **options: float) -> Terms:
     del options
     return Terms(thresholds({}, overrides), {})
 

@@ -42,18 +42,6 @@ def in_branches(accounts: Accounts, assets: Sequence[str], name: str) -> Account
     return dataclasses.replace(accounts, category=branch)
 
 
-def check_funds(name: str, reserve: float, insurance: float) -> None:
-    """Refuse funds that the protocol does not have.
-
-    Raises:
-        ValueError: a fund is not empty.
-    """
-    if reserve or insurance:
-        raise ValueError(
-            f"{name}: no reserve or insurance pays here; depositors do, see options deposits"
-        )
-
-
 def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:
     """Refuse values out of range.
 
@@ -117,24 +105,37 @@ def check_overrides(
 def issuer(
     accounts: Accounts,
     assets: Sequence[str],
+    minimum_ratio: Sequence[float],
+    execution: DepositPool,
     *,
     name: str,
-    oracle: Oracle | None,
-    execution: DepositPool,
-    minimum_ratio: Sequence[float],
+    oracle: Oracle | None = None,
+    reserve: float = 0.0,
+    insurance: float = 0.0,
 ) -> Venue:
     """Return an issuer of a stablecoin that counts a unit of it as 1.
 
-    All of the stablecoin is the debt of its accounts: there is no cash to borrow.
+    All of the stablecoin is the debt of its accounts: there is no cash to borrow. What pools do not
+    pay other accounts do: there is no fund.
 
     Args:
         accounts: the book, from `in_branches`.
         assets: the system's assets, in order.
-        name: of the venue.
-        oracle: which price of collateral it sees; the market's mid where not given.
-        execution: rules of pool and redemptions.
         minimum_ratio: by branch, below which an account can be liquidated.
+        execution: rules of pool and redemptions.
+        name: of the venue.
+        oracle: which price of collateral it sees; the market's mid where not given. The stablecoin
+            always counts as 1.
+        reserve: must be 0.
+        insurance: must be 0.
+
+    Raises:
+        ValueError: a fund is not empty.
     """
+    if reserve or insurance:
+        raise ValueError(
+            f"{name}: no reserve or insurance pays here; depositors do, see options deposits"
+        )
     number = lambda x: jnp.asarray(x, accounts.collateral.dtype)
     others: Any = oracle or SpotOracle()
     branches = tuple(assets[i] for i in accounts.collateral_assets)

@@ -7,23 +7,25 @@ may redeem the stablecoin at face value from the accounts with the lowest ratio 
 Source: liquity/dev, TroveManager, StabilityPool, LiquityBase.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
-from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.deposit_pool import DepositPool, RedemptionRules
 from jaxrisk.venue.pool_liquidation import RecoveryLiquidation
+from jaxrisk.venue.presets.asset_terms import Overrides, isolated_pair, switched_on
+from jaxrisk.venue.presets.common import Common
 from jaxrisk.venue.presets.issuer import (
     check_deposits,
-    check_funds,
     check_overrides,
     check_ranges,
     in_branches,
     issuer,
 )
-from jaxrisk.venue.presets.liquity_v1_ethereum import ETHEREUM
+from jaxrisk.venue.presets.liquity_v1_ethereum import ETHEREUM, Constants
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.redemption import RedemptionFee
 from jaxrisk.venue.venue import Venue
@@ -42,12 +44,10 @@ def liquity_v1(
     loan: str | None = None,
     name: str = "liquity_v1",
     deployment: str = DEFAULT_DEPLOYMENT,
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
     sale_share: float = 0.5,
     redemptions: str = "on",
+    **common: Unpack[Common],
 ) -> Venue:
     """Return a Liquity v1 system holding `accounts`.
 
@@ -60,27 +60,17 @@ def liquity_v1(
         name: of the venue.
         deployment: which shipped constants to start from.
         overrides: for the collateral: `minimum_ratio`, `critical_ratio`.
-        oracle: which price of the collateral it sees; the market's mid where not given. The
-            stablecoin always counts as 1.
-        reserve: must be 0: there is none.
-        insurance: must be 0: there is none.
         sale_share: part of the collateral they get that depositors sell at once; a model of their
             behaviour, not a rule of the protocol.
         redemptions: `on`, or `off` to leave them out.
+        **common: as in `issuer`: the oracle, and funds of 0.
 
     Raises:
         ValueError: the book, an option or an override does not fit, naming it.
     """
     accounts = in_branches(accounts, assets, name)
-    if len(accounts.collateral_assets) != 1:
-        raise ValueError(f"{name}: expected one collateral; the book holds several")
-    posted, owed = assets[accounts.collateral_assets[0]], assets[accounts.debt_assets[0]]
-    if (collateral or posted) != posted or (loan or owed) != owed:
-        raise ValueError(
-            f"{name}: the book posts {posted} and owes {owed}, the system is {collateral}/{loan}"
-        )
+    posted, _ = isolated_pair(name, accounts, assets, collateral, loan)
     terms = (overrides or {}).get(posted, {})
-    check_funds(name, reserve, insurance)
     check_overrides(overrides or {}, {posted: _RATIOS})
     check_deposits({"deposits": deposits}, accounts, name)
     table = DEPLOYMENTS[deployment]._replace(**terms)
@@ -91,10 +81,26 @@ def liquity_v1(
             "critical_ratio": (table.critical_ratio, table.minimum_ratio, 10.0),
         }
     )
-    if redemptions not in ("on", "off"):
-        raise ValueError(f'redemptions: expected "on" or "off", not {redemptions!r}')
+    redeemed = switched_on("redemptions", redemptions)
     number = lambda x: jnp.asarray(x, accounts.collateral.dtype)
-    rules = RedemptionRules(
+    execution = DepositPool(
+        liquidation=RecoveryLiquidation(
+            critical_ratio=number(table.critical_ratio), fee_share=number(table.caller_share)
+        ),
+        deposits=number([deposits]),
+        kept=number(table.deposits_kept),
+        sale_share=number(sale_share),
+        interest_kept=number(0.0),
+        redemption=_redemption(table, number) if redeemed else None,
+    )
+    ratios = [table.minimum_ratio]
+    return issuer(accounts, assets, ratios, execution, name=name, **common)
+
+
+def _redemption(
+    table: Constants, number: Callable[[float | Sequence[float]], Array]
+) -> RedemptionRules:
+    return RedemptionRules(
         fee=RedemptionFee(
             floor=number(table.redemption_floor),
             sensitivity=number(table.redemption_sensitivity),
@@ -108,28 +114,10 @@ def liquity_v1(
         fee_stays=False,
         closes=True,
     )
-    execution = DepositPool(
-        liquidation=RecoveryLiquidation(
-            critical_ratio=number(table.critical_ratio), fee_share=number(table.caller_share)
-        ),
-        deposits=number([deposits]),
-        kept=number(table.deposits_kept),
-        sale_share=number(sale_share),
-        interest_kept=number(0.0),
-        redemption=rules if redemptions == "on" else None,
-    )
-    return issuer(
-        accounts,
-        assets,
-        name=name,
-        oracle=oracle,
-        execution=execution,
-        minimum_ratio=[table.minimum_ratio],
-    )
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     collateral: str,
     deployment: str = DEFAULT_DEPLOYMENT,

@@ -11,18 +11,19 @@ Source: liquity/bold, TroveManager, StabilityPool, CollateralRegistry.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.deposit_pool import DepositPool, RedemptionRules
 from jaxrisk.venue.pool_liquidation import PenaltyLiquidation
+from jaxrisk.venue.presets.asset_terms import Overrides, sides, switched_on
+from jaxrisk.venue.presets.common import Common
 from jaxrisk.venue.presets.issuer import (
     check_deposits,
-    check_funds,
     check_overrides,
     check_ranges,
     in_branches,
@@ -46,12 +47,10 @@ def liquity_v2(
     rates: str = "",
     name: str = "liquity_v2",
     deployment: str = DEFAULT_DEPLOYMENT,
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
     sale_share: float = 0.5,
     redemptions: str = "on",
+    **common: Unpack[Common],
 ) -> Venue:
     """Return a Liquity v2 system holding `accounts`.
 
@@ -65,13 +64,10 @@ def liquity_v2(
         deployment: which shipped constants to start from.
         overrides: by collateral, names as in `BranchConstants`, and `deposits`: stablecoin in the
             branch's stability pool, 0 where not given.
-        oracle: which price of collateral it sees; the market's mid where not given. The stablecoin
-            always counts as 1.
-        reserve: must be 0: there is none.
-        insurance: must be 0: there is none.
         sale_share: part of the collateral they get that depositors sell at once; a model of their
             behaviour, not a rule of the protocol.
         redemptions: `on`, or `off` to leave them out; a branch is then never shut down either.
+        **common: as in `issuer`: the oracle, and funds of 0.
 
     Raises:
         ValueError: the book, an option or an override does not fit, naming it.
@@ -80,15 +76,13 @@ def liquity_v2(
     own = _chosen_rates(rate, rates, table)
     group = np.asarray(accounts.category)
     accounts = in_branches(accounts, assets, name)
-    branches = [assets[i] for i in accounts.collateral_assets]
-    check_funds(name, reserve, insurance)
+    branches, _ = sides(accounts, assets)
     check_overrides(overrides or {}, dict.fromkeys(branches, ("deposits", *_BRANCH)))
     given = {a: dict((overrides or {}).get(a, {})) for a in branches}
     deposits = {f"assets.{a}.options.deposits": given[a].pop("deposits", 0.0) for a in branches}
     check_deposits(deposits, accounts, name)
     check_ranges({"sale_share": (sale_share, 0.0, 1.0)})
-    if redemptions not in ("on", "off"):
-        raise ValueError(f'redemptions: expected "on" or "off", not {redemptions!r}')
+    redeemed = switched_on("redemptions", redemptions)
     rows = [_branch(a, table.branches, given[a]) for a in branches]
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(np.asarray(x, np.float64), dtype)
@@ -106,18 +100,10 @@ def liquity_v2(
         kept=number(table.deposits_kept),
         sale_share=number(sale_share),
         interest_kept=number(1.0 - table.depositors_interest),
-        redemption=_redemption(table, column("shutdown_ratio"), number)
-        if redemptions == "on"
-        else None,
+        redemption=_redemption(table, column("shutdown_ratio"), number) if redeemed else None,
     )
-    return issuer(
-        accounts,
-        assets,
-        name=name,
-        oracle=oracle,
-        execution=execution,
-        minimum_ratio=[row.minimum_ratio for row in rows],
-    )
+    ratios = [row.minimum_ratio for row in rows]
+    return issuer(accounts, assets, ratios, execution, name=name, **common)
 
 
 def _chosen_rates(rate: float, rates: str, table: Constants) -> dict[str, float]:
@@ -197,7 +183,7 @@ def _redemption(
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     deployment: str = DEFAULT_DEPLOYMENT,
     rate: float = 0.05,

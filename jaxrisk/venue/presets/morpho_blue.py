@@ -13,19 +13,28 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
+from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.accrual import AdaptiveInterest
 from jaxrisk.venue.close import CloseRule, FullClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.early_close import EarlyClose, EarlyThenFullBonus, EarlyThenFullClose
 from jaxrisk.venue.incentive import Incentive, UniformBonus, incentive_factor
-from jaxrisk.venue.interest import Interest, KinkedRate
-from jaxrisk.venue.presets.asset_terms import isolated_pair, problems_of, within
+from jaxrisk.venue.interest import Interest
+from jaxrisk.venue.presets.asset_terms import (
+    RATES,
+    Overrides,
+    completed_loan,
+    isolated_pair,
+    kinked_rate,
+    opening_cash,
+    within,
+)
+from jaxrisk.venue.presets.common import composed
 from jaxrisk.venue.presets.morpho_adaptive_curve import adaptive_curve
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import AtZeroCollateral
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 
 CURSOR = 0.3
@@ -40,8 +49,8 @@ PRE_LIQUIDATION = (
 )
 """Options of pre-liquidation: all five or none; each contract has its own."""
 
-_RATE_TERMS = ("base_rate", "slope1", "slope2", "optimal_utilisation")
-_LOAN_TERMS = ("available_liquidity", *_RATE_TERMS, "reserve_factor")
+FIXED_CURVE = {"base_rate": 0.01, "slope1": 0.03, "slope2": 0.12, "optimal_utilisation": 0.9}
+"""The adaptive curve at its first target rate."""
 
 
 def morpho_blue(
@@ -53,7 +62,7 @@ def morpho_blue(
     loan: str | None = None,
     rate: str = "fixed_curve",
     name: str = "morpho_blue",
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
+    overrides: Overrides | None = None,
     oracle: Oracle | None = None,
     reserve: float = 0.0,
     insurance: float = 0.0,
@@ -72,11 +81,10 @@ def morpho_blue(
         loan: name of the loan asset, likewise.
         rate: `fixed_curve`, or `adaptive`: then only `reserve_factor` may be overridden of a rate.
         name: of the venue.
-        overrides: for the loan asset: `available_liquidity` (units), `base_rate`, `slope1`,
-            `slope2`, `optimal_utilisation`, `reserve_factor`.
-        oracle: which price the market sees; the market's mid where not given.
-        reserve: protocol reserve that pays first, numeraire (none on the protocol itself).
-        insurance: insurance that pays next, numeraire (none on the protocol itself).
+        overrides: for the loan asset what `LENT` names.
+        oracle: as in `Common`, like both funds, of which the protocol itself has none.
+        reserve: as in `Common`.
+        insurance: as in `Common`.
         **pre_liquidation: terms of pre-liquidation as named in `PRE_LIQUIDATION`; all accounts
             have then authorised it, and their liquidation threshold is the lower end of its band.
 
@@ -87,60 +95,41 @@ def morpho_blue(
     _, borrowed = isolated_pair(name, accounts, assets, collateral, loan)
     if not 0 < liquidation_loan_to_value < 1:
         raise ValueError(f"{name}: liquidation_loan_to_value must be in (0, 1)")
+    given = [key for key in RATES if key in (overrides or {}).get(borrowed, {})]
+    if rate == "adaptive" and given:
+        raise ValueError(f"{given[0]} cannot be overridden where rate = adaptive")
+    owed = completed_loan(borrowed, overrides, FIXED_CURVE)
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
-    terms = dict((overrides or {}).get(borrowed, {}))
-    foreign = [a for a in overrides or {} if a != borrowed] + sorted(set(terms) - set(_LOAN_TERMS))
-    if foreign:
-        raise ValueError(
-            f"assets: {', '.join(foreign)} cannot be overridden; the market takes "
-            f"{', '.join(_LOAN_TERMS)} of its loan asset {borrowed}"
-        )
-    if wrong := problems_of(terms):
-        raise ValueError(f"{borrowed}: {'; '.join(wrong)}")
-    optimum = terms.get("optimal_utilisation", 0.9)
-    debt = float(np.asarray(accounts.debt, np.float64).sum())
-    cash = terms.get("available_liquidity", debt * (1.0 / optimum - 1.0))
     threshold = pre_liquidation.get(PRE_LIQUIDATION[0], liquidation_loan_to_value)
     weight = number([[threshold]])
     close, incentive = _rules(liquidation_loan_to_value, pre_liquidation, dtype)
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(liquidation_threshold=weight, loan_to_value=weight),
         close=close,
         incentive=incentive,
         recognition=AtZeroCollateral(),
-        interest=_interest(rate, terms, dtype),
-        pool=opening_pool(accounts, number([cash])),
-        funds=number([reserve, insurance]),
-        name=name,
-        fund_names=("reserve", "insurance"),
+        interest=_interest(rate, owed, dtype),
+        cash=opening_cash(owed, accounts),
         residual=Residual.SOCIALISED,
-        categories=("",),
+        oracle=oracle,
+        reserve=reserve,
+        insurance=insurance,
     )
 
 
-def _interest(rate: str, terms: Mapping[str, float], dtype: np.dtype) -> Interest:
+def _interest(rate: str, owed: list[dict[str, float]], dtype: np.dtype) -> Interest:
     """Return the adaptive curve at its first target rate, or a curve that stays."""
-    number = lambda x: jnp.asarray([x], dtype)
-    reserve_factor = number(terms.get("reserve_factor", 0.0))
-    if rate == "adaptive":
-        given = [key for key in _RATE_TERMS if key in terms]
-        if given:
-            raise ValueError(f"{given[0]} cannot be overridden where rate = adaptive")
-        curve = adaptive_curve(dtype)
-        return AdaptiveInterest(
-            curve=curve, reserve_factor=reserve_factor, rate_at_target=curve.initial_rate[None]
-        )
-    if rate != "fixed_curve":
+    fixed = kinked_rate(owed, dtype)
+    if rate == "fixed_curve":
+        return fixed
+    if rate != "adaptive":
         raise ValueError(f"rate {rate!r}: expected fixed_curve or adaptive")
-    return KinkedRate(
-        base=number(terms.get("base_rate", 0.01)),
-        slope1=number(terms.get("slope1", 0.03)),
-        slope2=number(terms.get("slope2", 0.12)),
-        optimal_utilisation=number(terms.get("optimal_utilisation", 0.9)),
-        reserve_factor=reserve_factor,
+    curve = adaptive_curve(dtype)
+    return AdaptiveInterest(
+        curve=curve, reserve_factor=fixed.reserve_factor, rate_at_target=curve.initial_rate[None]
     )
 
 
@@ -178,7 +167,7 @@ def _rules(
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     collateral: str,
     loan: str,

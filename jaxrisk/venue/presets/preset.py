@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import get_args, get_type_hints
 
 from jaxrisk.venue.venue import Venue
 
@@ -29,13 +30,14 @@ class Preset:
     """A protocol's rules as a configuration sees them.
 
     Attributes:
-        build: `(accounts, assets, **options) -> Venue`; every preset takes `name`, `overrides`,
-            `oracle`, `reserve` and `insurance` besides its own options.
+        build: `(accounts, assets, **options) -> Venue`; besides its own options every preset takes
+            `name`, `overrides` and those of `Common`.
         required: names of the options it cannot do without.
         terms: from overrides and options to the thresholds of a book.
         deployments: names of its shipped parameter tables; none where it has no `deployment`.
         optional: names of further options it takes.
         asset_options: names of parameters by asset beyond the common ones.
+        coverage: whether it takes `coverage`, stakes that are slashed for its deficits.
     """
 
     build: Callable[..., Venue]
@@ -44,8 +46,14 @@ class Preset:
     deployments: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     asset_options: tuple[str, ...] = ()
+    coverage: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names of all options of its own."""
         return (*self.required, *(("deployment",) if self.deployments else ()), *self.optional)
+
+    def takes_numbers(self, option: str) -> bool:
+        """Whether one of its own options is a number, as those of a curve all are, or text."""
+        hint = get_type_hints(self.build).get(option, float)
+        return bool({hint, *get_args(hint)} & {float, int})

@@ -7,28 +7,27 @@ debt is worth its collateral or more may be called for any amount; debt without 
 Source: silo-finance/silo-contracts-v2 340a49b8, PartialLiquidationLib, PartialLiquidationExecLib.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.presets.asset_terms import (
-    LENT,
-    RATES,
-    check_known,
-    completed,
+    Overrides,
+    completed_loan,
     isolated_pair,
     kinked_rate,
     opening_cash,
     within,
     worsening,
 )
+from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.target_close import CoveredBonus, TargetClose
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 
 WHOLE_ABOVE = 0.9
@@ -45,10 +44,8 @@ def silo_v2(
     collateral: str | None = None,
     loan: str | None = None,
     name: str = "silo_v2",
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return one side of a Silo v2 market holding `accounts`.
 
@@ -65,60 +62,40 @@ def silo_v2(
         collateral: name of the collateral, to check the book against; not needed.
         loan: name of the loan asset, likewise.
         name: of the venue.
-        overrides: for the loan asset: `base_rate`, `slope1`, `slope2`, `optimal_utilisation`
-            (all needed), `reserve_factor`, `available_liquidity`.
-        oracle: which price the market sees; the market's mid where not given.
-        reserve: protocol reserve, numeraire.
-        insurance: insurance, numeraire.
+        overrides: for the loan asset what `LENT` names.
+        **common: as in `Common`.
 
     Raises:
         ValueError: more than one collateral or debt asset, others than named, or a value that
             makes no sense.
     """
     _, borrowed = isolated_pair(name, accounts, assets, collateral, loan)
-    threshold = within(
-        "liquidation_loan_to_value",
-        liquidation_loan_to_value,
-        0.0,
-        1.0,
-        open_low=True,
-        open_high=True,
-    )
+    inside = {"open_low": True, "open_high": True}
+    threshold = within("liquidation_loan_to_value", liquidation_loan_to_value, 0.0, 1.0, **inside)
     target = within("target_loan_to_value", target_loan_to_value, 0.0, threshold, open_high=True)
     fee = within("liquidation_fee", liquidation_fee, 0.0, 1.0, open_high=True)
     if threshold * (1.0 + fee) > 1.0:
         raise ValueError(f"{name}: {worsening(threshold, fee)}")
-    check_known(overrides, LENT, only=borrowed)
-    owed = completed(
-        [borrowed],
-        {},
-        overrides,
-        needed=RATES,
-        optional=("reserve_factor", "available_liquidity"),
-        role="debt",
-    )
+    owed = completed_loan(borrowed, overrides)
     dtype = accounts.collateral.dtype
     number = lambda x: jnp.asarray(x, dtype)
     weight = number([[threshold]])
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(liquidation_threshold=weight, loan_to_value=weight),
         close=TargetClose(target=number(target), whole_above=number(WHOLE_ABOVE)),
         incentive=CoveredBonus(bonus=number(fee)),
         recognition=NeverRecognised(),
         interest=kinked_rate(owed, dtype),
-        pool=opening_pool(accounts, number(opening_cash(owed, accounts))),
-        funds=number([reserve, insurance]),
-        name=name,
-        fund_names=("reserve", "insurance"),
+        cash=opening_cash(owed, accounts),
         residual=Residual.STANDING,
-        categories=("",),
+        **common,
     )
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     collateral: str,
     liquidation_loan_to_value: float,

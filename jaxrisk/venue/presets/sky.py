@@ -9,12 +9,12 @@ Source: makerdao/dss, src/{dog,clip,abaci,vow}.sol.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxrisk.market.oracle import Oracle, SpotOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.accrual import CurveInterest
 from jaxrisk.venue.auction import AuctionTerms
@@ -22,12 +22,20 @@ from jaxrisk.venue.auction_price import LinearDecrease, PriceCurve, StairstepDec
 from jaxrisk.venue.close import FullClose
 from jaxrisk.venue.collateral import CollateralWeights
 from jaxrisk.venue.incentive import AssetBonus
+from jaxrisk.venue.limits import Limit
+from jaxrisk.venue.presets.asset_terms import Overrides, sides
+from jaxrisk.venue.presets.common import Common, composed
 from jaxrisk.venue.presets.preset import Preset, Terms
-from jaxrisk.venue.presets.sky_ethereum import GLOBAL_CEILING, VAULT_TYPES, VaultType
+from jaxrisk.venue.presets.sky_ethereum import (
+    DEBT_CEILINGS,
+    GLOBAL_CEILING,
+    VAULT_TYPES,
+    VaultType,
+)
 from jaxrisk.venue.recognition import NeverRecognised
 from jaxrisk.venue.stability_fee import SECONDS_PER_YEAR, StabilityFee
 from jaxrisk.venue.takeover import AuctionedLots
-from jaxrisk.venue.venue import Venue, opening_pool
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.waterfall import Residual
 
 DEPLOYMENTS = {"ethereum_2026_05": VAULT_TYPES}
@@ -50,13 +58,11 @@ def sky(
     stability_fee: float,
     name: str = "sky",
     deployment: str = DEFAULT_DEPLOYMENT,
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
+    overrides: Overrides | None = None,
     global_ceiling: float = GLOBAL_CEILING,
     debt_auctions: str = "carried",
     cohorts: float = 4,
+    **common: Unpack[Common],
 ) -> Venue:
     """Return a book of vaults.
 
@@ -71,14 +77,12 @@ def sky(
         overrides: by collateral, parameters that replace those of its first vault type (named as in
             `VaultType`); `linear_duration` (seconds) for a price that falls by the same amount
             every second in place of cuts.
-        oracle: which price the vaults are seen at; the market's mid where not given. The deployed
-            one is delayed by an hour.
-        reserve: surplus at the opening, numeraire; fees and penalties add to it and pay first.
-        insurance: pays after the surplus, numeraire (none on the protocol itself).
         global_ceiling: most that all auctions together may have outstanding, in the stablecoin.
         debt_auctions: who bears what surplus does not cover: "carried" (negative surplus, as
             deployed) or "dilution" (governance tokens are issued and sold for it).
         cohorts: how many steps of auctions are told apart; at least as many as one can last, and 2.
+        **common: as in `Common`. The deployed oracle is delayed by an hour; the reserve is the
+            surplus at the opening, and fees and penalties add to it; there is no insurance.
 
     Raises:
         ValueError: several debt assets, an account with several collaterals, a collateral without a
@@ -87,7 +91,7 @@ def sky(
     _check_book(name, accounts, assets)
     types = _with_overrides(name, DEPLOYMENTS[deployment], overrides or {})
     _check_options(name, stability_fee, global_ceiling, debt_auctions, cohorts)
-    collateral = [assets[i] for i in accounts.collateral_assets]
+    collateral, _ = sides(accounts, assets)
     by_category = _by_category(types)
     in_use = _in_use(accounts)
     absent = [a for c, a in ((c, collateral[r]) for c, r in in_use) if a not in by_category[c]]
@@ -100,12 +104,10 @@ def sky(
     dtype = accounts.collateral.dtype
     array = lambda values: jnp.asarray(np.asarray(values, np.float64), dtype)
     grid = lambda value: array([[value(c, a) for a in collateral] for c in by_category])
-    own = lambda field: array([getattr(t, field) for t in rows])
     weight = grid(lambda c, a: 1.0 / c[a].liquidation_ratio if a in c else 0.0)
-    none = jnp.zeros(len(rows), dtype)
-    return Venue(
-        accounts=accounts,
-        oracle=oracle or SpotOracle(),
+    return composed(
+        accounts,
+        name=name,
         collateral=CollateralWeights(liquidation_threshold=weight, loan_to_value=weight),
         close=FullClose(),
         incentive=AssetBonus(
@@ -119,31 +121,48 @@ def sky(
             ),
             reserve_factor=array([1.0]),
         ),
-        pool=opening_pool(accounts, array([0.0])),
-        funds=array([reserve, insurance]),
+        cash=np.zeros(1),
         execution=AuctionedLots(
-            terms=AuctionTerms(
-                penalty=own("penalty"),
-                minimum_debt=own("minimum_debt"),
-                ceiling=own("ceiling"),
-                opening_factor=own("opening_factor"),
-                maximum_duration=own("maximum_duration"),
-                price_floor=own("price_floor"),
-                reward=none,
-                reward_share=none,
-                minimum_target=own("minimum_debt") * (1.0 + own("penalty")),
-            ),
+            terms=_auctions(rows, array),
             curve=_curve(name, rows, overrides or {}, array),
             global_ceiling=array(global_ceiling),
             types=in_use,
             cohorts=int(cohorts),
         ),
-        name=name,
-        fund_names=("reserve", "insurance"),
         residual=RESIDUALS[debt_auctions],
         categories=("", *_further(types)),
         treasury_pays=True,
+        limits=_limits(types, collateral, in_use, lambda units: jnp.asarray(units, dtype)),
+        **common,
     )
+
+
+def _limits(
+    types: Mapping[str, VaultType],
+    collateral: Sequence[str],
+    in_use: Sequence[tuple[int, int]],
+    array: Callable[[float], Array],
+) -> tuple[Limit, ...]:
+    """Return the debt ceilings of the vault types in the book, as far as they are known."""
+    keys = [_first(types), *({types[key].asset: key} for key in _further(types))]
+    limits = []
+    for category, row in in_use:
+        key = keys[category][collateral[row]]
+        if key not in DEBT_CEILINGS:
+            continue
+        most, gap = DEBT_CEILINGS[key]
+        limits.append(
+            Limit(
+                name=f"debt ceiling of {key}",
+                most=array(most),
+                gap=None if gap is None else array(gap),
+                is_debt=True,
+                row=0,
+                category=category,
+                against=row,
+            )
+        )
+    return tuple(limits)
 
 
 def _first(types: Mapping[str, VaultType]) -> dict[str, str]:
@@ -171,10 +190,27 @@ def _in_use(accounts: Accounts) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(pairs))
 
 
+def _auctions(rows: list[VaultType], array: Callable[[Sequence[float]], Array]) -> AuctionTerms:
+    """Return the terms of the auctions of each vault type; callers are not rewarded."""
+    own = lambda field: array([getattr(row, field) for row in rows])
+    none = array([0.0 for _ in rows])
+    return AuctionTerms(
+        penalty=own("penalty"),
+        minimum_debt=own("minimum_debt"),
+        ceiling=own("ceiling"),
+        opening_factor=own("opening_factor"),
+        maximum_duration=own("maximum_duration"),
+        price_floor=own("price_floor"),
+        reward=none,
+        reward_share=none,
+        minimum_target=own("minimum_debt") * (1.0 + own("penalty")),
+    )
+
+
 def _curve(
     name: str,
     rows: list[VaultType],
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     array: Callable[[Sequence[float]], Array],
 ) -> PriceCurve:
     """Return how asking prices fall: in cuts, or by the same amount every second."""
@@ -207,7 +243,7 @@ def _check_book(name: str, accounts: Accounts, assets: Sequence[str]) -> None:
 
 
 def _with_overrides(
-    name: str, types: Mapping[str, VaultType], overrides: Mapping[str, Mapping[str, float]]
+    name: str, types: Mapping[str, VaultType], overrides: Overrides
 ) -> dict[str, VaultType]:
     """Return the vault types with what the overrides replace in the first of each collateral."""
     table, first, problems = dict(types), _first(types), []
@@ -282,7 +318,7 @@ def _check_options(
 
 
 def _terms(
-    overrides: Mapping[str, Mapping[str, float]],
+    overrides: Overrides,
     *,
     deployment: str = DEFAULT_DEPLOYMENT,
     **options: float | str,

@@ -32,5 +32,16 @@ VAULT_TYPES: dict[str, VaultType] = {
     "WBTC-A": VaultType("WBTC", 1.50, 7_500, 0.0, 10e6, 1.10, 7_200, 0.45, 90, 0.99),
 }
 
+DEBT_CEILINGS: dict[str, tuple[float, float | None]] = {
+    "ETH-A": (15e9, 150e6),
+    "ETH-B": (250e6, 20e6),
+    "ETH-C": (2e9, 100e6),
+    "WSTETH-A": (750e6, None),
+    "WSTETH-B": (1e9, None),
+    "WBTC-A": (0.0, None),
+}
+"""Most that vaults of a type may owe, and the gap by which its line is raised beyond what they do;
+where no gap is recorded, the line is taken to stand at its maximum."""
+
 GLOBAL_CEILING = 150e6
 """Most that auctions of all types may have outstanding (Hole)."""
