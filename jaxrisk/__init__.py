@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxrisk.measure.tail import expected_shortfall as expected_shortfall
     from jaxrisk.measure.tail import value_at_risk as value_at_risk
     from jaxrisk.numerics.keys import root_key as root_key
+    from jaxrisk.run.margin_tiers import read_margin_tiers as read_margin_tiers
     from jaxrisk.system.policy import BestPair as BestPair
     from jaxrisk.system.policy import Keeper as Keeper
     from jaxrisk.system.policy import ProRata as ProRata
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
     from jaxrisk.venue import presets as presets
     from jaxrisk.venue.account import Accounts as Accounts
     from jaxrisk.venue.health import health_factor as health_factor
-    from jaxrisk.venue.health import liquidation_price as liquidation_price
+    from jaxrisk.venue.liquidation_price import bankruptcy_price as bankruptcy_price
+    from jaxrisk.venue.liquidation_price import liquidation_price as liquidation_price
+    from jaxrisk.venue.margin_book import MarginBook as MarginBook
+    from jaxrisk.venue.margin_tiers import MarginTiers as MarginTiers
+    from jaxrisk.venue.margin_tiers import SlabTiers as SlabTiers
 
 _HOME = {
     "sensitivities": "jaxrisk.gradient.sensitivity",
@@ -49,6 +54,7 @@ _HOME = {
     "expected_shortfall": "jaxrisk.measure.tail",
     "value_at_risk": "jaxrisk.measure.tail",
     "root_key": "jaxrisk.numerics.keys",
+    "read_margin_tiers": "jaxrisk.run.margin_tiers",
     "BestPair": "jaxrisk.system.policy",
     "Keeper": "jaxrisk.system.policy",
     "ProRata": "jaxrisk.system.policy",
@@ -57,7 +63,11 @@ _HOME = {
     "presets": "jaxrisk.venue.presets",
     "Accounts": "jaxrisk.venue.account",
     "health_factor": "jaxrisk.venue.health",
-    "liquidation_price": "jaxrisk.venue.health",
+    "bankruptcy_price": "jaxrisk.venue.liquidation_price",
+    "liquidation_price": "jaxrisk.venue.liquidation_price",
+    "MarginBook": "jaxrisk.venue.margin_book",
+    "MarginTiers": "jaxrisk.venue.margin_tiers",
+    "SlabTiers": "jaxrisk.venue.margin_tiers",
 }
 
 

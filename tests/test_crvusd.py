@@ -15,7 +15,7 @@ from jaxrisk.venue.accrual import CurveInterest
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.band_loan import effective_collateral
 from jaxrisk.venue.exponential_rate import HyperbolicRate, LogLinearRate, PegRate
-from jaxrisk.venue.health import liquidation_price
+from jaxrisk.venue.liquidation_price import liquidation_price
 from jaxrisk.venue.presets import PRESETS
 from jaxrisk.venue.presets.crvusd import PRESET, crvusd
 from jaxrisk.venue.presets.crvusd_markets import DEPLOYMENTS

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrisk.venue.funding import PerpetualPositions, PremiumFunding, impact_premium
+from jaxrisk.venue.funding import (
+    PerpetualPositions,
+    PremiumFunding,
+    impact_premium,
+    rising_average,
+)
+from jaxrisk.venue.presets import binance_usdm, bitmex, deribit, hyperliquid, okx
 from jaxrisk.venue.presets.derive import HOURS_PER_YEAR, perpetual_funding
 from tests.helpers import assert_close
 
@@ -91,3 +97,39 @@ def test_the_rate_rises_with_the_bid_between_the_index_and_the_cap(bid, expected
         )
     )(jnp.array(bid))
     assert_close(slope, expected * HOURS_PER_YEAR / 8.0 / 2000.0, rtol=1e-12, atol=0.0)
+
+
+def yearly(rule, premium):
+    return float(rule.rate(jnp.asarray([premium]))[0])
+
+
+def test_a_published_rate_of_a_clamped_premium():
+    """Hyperliquid, Funding: impact bid 10,100 over an oracle price of 10,000 gives 0.95 %."""
+    one = lambda x: jnp.asarray([x])
+    premium = impact_premium(one(10_000.0), one(10_100.0), one(10_200.0))
+    rate = hyperliquid.funding().rate(premium) / HOURS_PER_YEAR
+    assert_close(rate * 8.0, [0.0095], rtol=1e-12, atol=0.0)
+    assert_close(yearly(hyperliquid.funding(), 0.9) / HOURS_PER_YEAR, 0.04, rtol=1e-12, atol=0.0)
+
+
+@given(premium=st.floats(-0.1, 0.1))
+def test_funding_of_each_venue_is_that_of_its_formula(premium):
+    clip = lambda x, bound: min(max(x, -bound), bound)
+    towards = premium + clip(1e-4 - premium, 5e-4)
+    tolerance = {"rtol": 1e-11, "atol": 1e-16}
+    # Binance: [P + clamp] / (8 / N) in N = 4 h, at most 2 %.
+    rate = yearly(binance_usdm.funding(0.02, hours=4.0), premium) * 4.0 / HOURS_PER_YEAR
+    assert_close(rate, clip(towards / 2.0, 0.02), **tolerance)
+    # BitMEX: at most 75 % of 1 % less 0.5 %.
+    rate = yearly(bitmex.funding(0.01, 0.005), premium) * 8.0 / HOURS_PER_YEAR
+    assert_close(rate, clip(towards, 0.00375), **tolerance)
+    # OKX: the premium, capped. Deribit: max(d, P) + min(-d, P), capped.
+    rate = yearly(okx.funding(0.015), premium) * 8.0 / HOURS_PER_YEAR
+    assert_close(rate, clip(premium, 0.015), **tolerance)
+    rate = yearly(deribit.funding(0.005), premium) * 8.0 / HOURS_PER_YEAR
+    assert_close(rate, clip(max(2.5e-4, premium) + min(-2.5e-4, premium), 0.005), **tolerance)
+
+
+def test_the_last_samples_of_a_premium_count_most():
+    samples = jnp.asarray([[1.0, 6.0], [2.0, 0.0], [3.0, 0.0]])
+    assert_close(rising_average(samples), [14.0 / 6.0, 1.0], rtol=1e-14, atol=0.0)

@@ -14,7 +14,8 @@ from jaxrisk.measure.leverage import (
     distance_to_liquidation,
 )
 from jaxrisk.run.columns import column
-from jaxrisk.venue.health import health_factor, liquidation_price
+from jaxrisk.venue.health import health_factor
+from jaxrisk.venue.liquidation_price import liquidation_price
 from tests import books
 from tests.helpers import assert_close
 from tests.systems import random_system

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
 from jaxrisk.measure.solvency import BalanceSheet
-from jaxrisk.venue.health import health_factor, liquidation_price, toxic, value_accounts
+from jaxrisk.venue.health import health_factor, toxic, value_accounts
+from jaxrisk.venue.liquidation_price import liquidation_price
 from jaxrisk.venue.venue import Venue
 
 

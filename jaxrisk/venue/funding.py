@@ -47,8 +47,83 @@ class PremiumFunding:
 
     def rate(self, premium: Prices) -> Prices:
         """Return the funding rate per year."""
-        rate = smaller(premium / self.period + self.interest, self.cap)
-        return -smaller(-rate, self.cap)
+        return _within(premium / self.period + self.interest, self.cap)
+
+
+@pytree
+class ClampedFunding:
+    """The average premium, moved towards interest by no more than a clamp, within bounds.
+
+    `F = P + clip(I - P, -clamp, clamp)` over a period: within the clamp of interest only that is
+    paid. Clamp and interest of zero leave the premium itself.
+
+    Source: Binance, Bybit, BitMEX and Hyperliquid, funding; OKX, funding (no interest, no clamp).
+
+    Attributes:
+        period: `(contract,)` years over which F is paid once.
+        interest: `(contract,)` I, of notional in a period.
+        clamp: `(contract,)` of notional in a period.
+        cap: `(contract,)` largest rate in either direction, per year.
+    """
+
+    period: Float[Array, "*contract"]
+    interest: Float[Array, "*contract"]
+    clamp: Float[Array, "*contract"]
+    cap: Float[Array, "*contract"]
+
+    def rate(self, premium: Prices) -> Prices:
+        """Return the funding rate per year.
+
+        Args:
+            premium: average over an interval, as a fraction of the index.
+        """
+        towards = _within(self.interest - premium, self.clamp)
+        return _within((premium + towards) / self.period, self.cap)
+
+
+@pytree
+class DeadBandFunding:
+    """What of the premium lies beyond a band around zero, within bounds.
+
+    `F = P - clip(P, -band, band)` over a period, paid continuously.
+
+    Source: Deribit, funding of perpetuals, `max(d, P) + min(-d, P)`.
+
+    Attributes:
+        period: `(contract,)` years over which F is paid once.
+        band: `(contract,)` premium within which nothing is paid.
+        cap: `(contract,)` largest rate in either direction, per year.
+    """
+
+    period: Float[Array, "*contract"]
+    band: Float[Array, "*contract"]
+    cap: Float[Array, "*contract"]
+
+    def rate(self, premium: Prices) -> Prices:
+        """Return the funding rate per year.
+
+        Args:
+            premium: of the mark price over the index, as a fraction of the index.
+        """
+        return _within((premium - _within(premium, self.band)) / self.period, self.cap)
+
+
+def _within(value: Array, bound: Array) -> Array:
+    """Return a value, no further from zero than a bound."""
+    return -smaller(-smaller(value, bound), bound)
+
+
+def rising_average(samples: Float[Array, "time contract"]) -> Prices:
+    """Return the mean of samples weighted by their place: the last counts most.
+
+    Source: Binance, Introduction to Futures Funding Rates: weights 1, 2, ..., n.
+
+    Args:
+        samples: of the premium, oldest first.
+    """
+    count = samples.shape[0]
+    weight = jnp.arange(1, count + 1, dtype=samples.dtype)[:, None]
+    return jnp.sum(samples * weight, axis=0) / (count * (count + 1) / 2)
 
 
 def funding_paid(paid: Prices, rate: Prices, index: Prices, years: Float[Array, ""]) -> Prices:

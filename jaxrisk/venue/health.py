@@ -1,4 +1,4 @@
-"""Health of accounts: backing against requirement, as one ratio and its price."""
+"""Health of accounts: backing against requirement, as one ratio."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -52,28 +52,6 @@ def health_factor(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "
     v = value_accounts(venue.accounts, venue.collateral.liquidation_threshold, price)
     ratio = v.backing / positive_or_one(v.debt)
     return jnp.where(v.debt > 0, ratio, jnp.full_like(ratio, jnp.inf))
-
-
-def liquidation_price(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "asset account"]:
-    """Return the price of each asset at which health is 1, others unchanged; NaN where none is.
-
-    Backing minus debt is linear in one asset's price, so the crossing is in closed form:
-    `p* = (debt without the asset - backing without the asset) / (weighted units - owed units)`.
-    An asset held as collateral has its liquidation price below today's, a borrowed one above.
-
-    Args:
-        venue: the venue and its book.
-        price: `(asset,)` prices as the venue sees them.
-    """
-    accounts = venue.accounts
-    threshold = per_account(venue.collateral.liquidation_threshold, accounts.category)
-    slope = jnp.zeros((price.shape[0], accounts.count), price.dtype)
-    slope = slope.at[jnp.asarray(accounts.collateral_assets)].add(threshold * accounts.collateral)
-    slope = slope.at[jnp.asarray(accounts.debt_assets)].add(-accounts.debt)
-    surplus = jnp.sum(slope * price[:, None], axis=0)
-    others = surplus[None, :] - slope * price[:, None]
-    crossing = -others / jnp.where(slope == 0, jnp.ones_like(slope), slope)
-    return jnp.where((slope != 0) & (crossing > 0), crossing, jnp.full_like(crossing, jnp.nan))
 
 
 def toxic(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:

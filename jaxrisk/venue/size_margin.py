@@ -4,12 +4,18 @@ A requirement has two rows, initial and maintenance. Positions are `(contract, a
 signed, coefficients are scalars or `(contract, 1)`.
 """
 
+from collections.abc import Sequence
+from typing import Self
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.smooth import safe_sqrt
+from jaxrisk.venue.requirement import MAINTENANCE, Exposure, Lines
 
 Positions = Float[Array, "*position"]
 Rows = Float[Array, "2 *position"]
@@ -71,8 +77,9 @@ class LinearSizeMargin:
     Source: Deribit, Linear Perpetual and Inverse Perpetual contract specifications.
 
     Attributes:
-        base: `(2, ...)` initial and maintenance rate of a vanishing position.
-        slope: `(2, ...)` added per unit of the underlying held.
+        base: `(2, ...)` initial and maintenance rate of a vanishing position; in a book of
+            positions `(2, contract, 1)`.
+        slope: added per unit of the underlying held, as `base`.
     """
 
     base: Rows
@@ -88,6 +95,32 @@ class LinearSizeMargin:
         units = jnp.abs(size)
         row = lambda n: units * price * (self.base[n] + self.slope[n] * units)
         return jnp.stack([row(0), row(1)])
+
+    def of(self, rows: Sequence[int]) -> Self:
+        """Return the rates of the contracts at `rows`, one for each; leaves `(2, contract, 1)`."""
+        return jax.tree.map(lambda leaf: leaf[:, np.asarray(rows)], self)
+
+    def charge(
+        self, held: Exposure
+    ) -> tuple[Float[Array, "contract account"], Int[Array, "contract account"]]:
+        """Return maintenance margin of positions, and 0: there are no tiers."""
+        rate = self.base[MAINTENANCE] + self.slope[MAINTENANCE] * held.units
+        return held.notional * rate, jnp.zeros(rate.shape, jnp.int32)
+
+    def lines(self, held: Exposure) -> Lines:
+        """Return maintenance margin as a function of price, quadratic where a contract is inverse.
+
+        A linear contract has a size that prices leave alone; that of an inverse one grows as its
+        price falls.
+        """
+        base, slope, zero = (
+            self.base[MAINTENANCE],
+            self.slope[MAINTENANCE],
+            jnp.zeros_like(held.face),
+        )
+        rate = base + slope * jnp.where(held.inverse, zero, held.face)
+        bend = jnp.where(held.inverse, slope * held.face**2, zero)
+        return Lines(rate=rate[None], deduction=jnp.zeros_like(rate)[None], curvature=bend)
 
 
 @pytree

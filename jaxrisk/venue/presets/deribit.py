@@ -4,9 +4,14 @@ Source: docs.deribit.com, contract specifications (until August 2026, when the s
 replaced) and the example of `private/pme/simulate` of June 2024, whose model parameters these are.
 """
 
-import jax.numpy as jnp
+from collections.abc import Sequence
 
+import jax.numpy as jnp
+from jaxtyping import DTypeLike
+
+from jaxrisk.market.contract import Contracts, perpetual
 from jaxrisk.venue.coin_margin import CoinTerms, RollCharge
+from jaxrisk.venue.funding import DeadBandFunding
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
 from jaxrisk.venue.size_margin import LinearSizeMargin
 
@@ -16,6 +21,11 @@ FUTURES: dict[str, tuple[float, float, float]] = {
     "SOL_USDC": (0.04, 0.02, 0.000005),
 }
 """Initial and maintenance rate of a vanishing position, and what a unit held adds to both."""
+
+HOURS_PER_YEAR = 8760.0
+
+BAND = 0.00025
+"""Premium within which no funding is paid, in 8 h; 0.05 % in earlier years."""
 
 _BUCKETS = 4
 
@@ -30,6 +40,38 @@ def futures_margin(contract: str, dtype: jnp.dtype | type) -> LinearSizeMargin:
     initial, maintenance, slope = FUTURES[contract]
     return LinearSizeMargin(
         base=jnp.asarray([initial, maintenance], dtype), slope=jnp.asarray([slope, slope], dtype)
+    )
+
+
+def margin(contracts: Sequence[str] = ("BTC",), dtype: DTypeLike | None = None) -> LinearSizeMargin:
+    """Return the standard margin of a book in contracts among `FUTURES`, in this order.
+
+    Raises:
+        ValueError: a contract is not among them.
+    """
+    if unknown := [name for name in contracts if name not in FUTURES]:
+        raise ValueError(f"contract {', '.join(unknown)}: expected one of {', '.join(FUTURES)}")
+    rates = jnp.asarray([FUTURES[name] for name in contracts], dtype or float).T[:, :, None]
+    return LinearSizeMargin(base=rates[:2], slope=jnp.stack([rates[2], rates[2]]))
+
+
+def contract(*, linear: bool) -> Contracts:
+    """Return the perpetual on BTC: of one BTC against USDC, or of 10 dollars settled in BTC."""
+    return perpetual(1.0) if linear else perpetual(10.0, inverse=True)
+
+
+def funding(cap: float, dtype: DTypeLike | None = None) -> DeadBandFunding:
+    """Return the funding of a perpetual, paid continuously.
+
+    Args:
+        cap: largest rate of 8 h, which the venue sets by contract.
+        dtype: of the coefficients; JAX's default float if not given.
+    """
+    number = lambda x: jnp.asarray(x, dtype or float)
+    return DeadBandFunding(
+        period=number(8.0 / HOURS_PER_YEAR),
+        band=number(BAND),
+        cap=number(cap * HOURS_PER_YEAR / 8.0),
     )
 
 
