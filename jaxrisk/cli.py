@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from jaxrisk.errors import InterruptedRunError, JaxriskError
+from jaxrisk.errors import ConfigError, InterruptedRunError, JaxriskError
 
 _INTERRUPTED_BY_SHELL = 130
 
@@ -47,11 +47,10 @@ def run(
     given = {"output": out, "scenarios": scenarios, "seed": seed, "device": device}
     loaded = _load(config, set_, {**given, "precision": precision})
     device_text = _set_up(loaded)
-    from jaxrisk.run.build import build
     from jaxrisk.run.job import execute
     from jaxrisk.run.printing import print_summary
 
-    built = build(loaded)
+    built = _build(loaded, config, set_)
     # A scheduler's SIGTERM is an interrupt like Ctrl-C: finished parts are kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     summary, report = execute(
@@ -75,10 +74,9 @@ def validate(config: ConfigFile, set_: Set = None) -> None:
     """Check a configuration and its data without running it."""
     loaded = _load(config, set_, {})
     _set_up(loaded)
-    from jaxrisk.run.build import build
     from jaxrisk.run.summary import book_findings
 
-    built = build(loaded)
+    built = _build(loaded, config, set_)
     accounts = sum(venue.accounts.count for venue in built.system.venues)
     names = ", ".join(venue.name for venue in built.system.venues)
     print(f"{config}: valid; {accounts} accounts on {names}")
@@ -149,6 +147,17 @@ def _load(config: Path, overrides: list[str] | None, given: dict[str, Any]) -> A
     options = [f"run.{key}={json.dumps(str(v) if isinstance(v, Path) else v)}"
                for key, v in given.items() if v is not None]  # fmt: skip
     return load_config(config, [*(overrides or []), *options], known_presets=PRESETS)
+
+
+def _build(loaded: Any, config: Path, overrides: list[str] | None) -> Any:
+    """Return the system of a configuration; what does not fit together is found in its file."""
+    from jaxrisk.run.build import build
+    from jaxrisk.run.load import located
+
+    try:
+        return build(loaded)
+    except ConfigError as error:
+        raise ConfigError(located(config, overrides or [], error.problems)) from error
 
 
 def _set_up(config: Any) -> str:

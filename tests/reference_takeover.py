@@ -271,8 +271,9 @@ def _vault_round(world: World, venue: Vaults) -> None:
     shares = _rations(world, classes)
     for (kind, chosen, units, price), share in zip(offers, shares, strict=True):
         if chosen is not None:
-            sales.append((kind.asset, _purchase(venue, kind, chosen, units * share, price, mids)))
-            made += share
+            bought = _purchase(venue, kind, chosen, units * share, price, mids)
+            sales.append((kind.asset, bought))
+            made += bought / units
     if world.cost is not None:
         venue.book("keeper_cost", made * world.cost)
     for kind in venue.types:

@@ -100,7 +100,7 @@ REFUSED = {
     "endless": ({"deposits": "2600: inf"}, "inf at 2600: expected an amount"),
     "percent": ({"borrow_rate": 5.0}, "borrow_rate: 5, expected 0 to 4; did you mean 0.05"),
     "kept": ({"interest_kept": 0.5}, "interest_kept: 0.5, expected 0 to 0.15"),
-    "reserves": ({"reserves": -1.0}, "reserves: -1, expected 0 to inf"),
+    "reserves": ({"reserves": -1.0}, "reserves: -1, expected 0 or more"),
     "leaving": ({"leaving": 50.0}, "leaving: 50, expected 0 to 1; did you mean 0.5"),
     "funds": ({"reserve": 10.0}, "no reserve_usd or insurance_usd pays here; the pool's own"),
     "insurance": ({"insurance": 10.0}, "see options.reserves"),

@@ -28,15 +28,50 @@ NOT_PSD = CONFIG.replace(
     "[[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]]",
 )
 
+OTHER = CONFIG + '\n[venues.other]\npreset = "aave_v4"\noptions = {}\n'
+
+COVERED = CONFIG + "\n[venues.pool.coverage.WBTC]\nstake = 1.0\n"
+
 BAD_CONFIGS = {
     "text for a number": (
         CONFIG + '\n[venues.other]\npreset = "aave_v4"\noptions = { target_health = "high" }\n',
-        ("venues.other.options.target_health: expected a number, got 'high'",),
+        (
+            f"small.toml:{line_of(OTHER, 'options')}: "
+            "venues.other.options.target_health: expected a number, got 'high'",
+        ),
     ),
     "a number for text": (
         CONFIG + '\n[venues.other]\npreset = "sky"\n'
         "options = { stability_fee = 0.05, debt_auctions = 1 }\n",
         ("venues.other.options.debt_auctions: expected text, got 1",),
+    ),
+    **{
+        f"{value}, neither number nor text": (
+            OTHER.replace("options = {}", f"options = {{ target_health = {value} }}"),
+            (
+                f"small.toml:{line_of(OTHER, 'options')}: venues.other.options.target_health",
+                f"expected a number{rest}",
+            ),
+        )
+        for value, rest in (("true", ", or text"), ("[1.0]", ", or text"), ("inf", " that is fin"))
+    },
+    "an option that is missing": (
+        CONFIG + '\n[venues.other]\npreset = "sky"\n',
+        ("small.toml", "venues.other.options.stability_fee: missing; preset sky needs it"),
+    ),
+    "what only the preset knows to be wrong": (
+        CONFIG.replace("liquidation_threshold = 0.83", "liquidation_bonus = 0.5"),
+        (
+            f"small.toml:{line_of(CONFIG, '[venues.pool]')}: venues.pool: WETH: ",
+            "the bonus can be at most",
+        ),
+    ),
+    "what the preset names by key": (
+        COVERED,
+        (
+            f"small.toml:{line_of(COVERED, '[venues.pool.coverage')}: venues.pool.coverage.WBTC: ",
+            "drop it",
+        ),
     ),
     "unknown key": (
         CONFIG.replace("steps = 4", "stesp = 4"),

@@ -61,7 +61,7 @@ def test_stakes_stand_between_reserve_and_insurance(written):
 REFUSED = {
     "an asset nobody owes": (
         COVERED.replace("coverage.WETH]", "coverage.WBTC]"),
-        r"venues.pool: coverage.WBTC: the book owes none of it, .* drop it",
+        r"venues.pool.coverage.WBTC: the book owes none of it, .* drop it",
     ),
     "more than is supplied": (
         COVERED.replace("stake = 1500.0", "stake = 1e13"),

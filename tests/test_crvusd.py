@@ -137,7 +137,30 @@ REFUSED = {
     "share": ({"overrides": {"wstETH": {"admin_share": 2.0}}}, "admin_share = 2: expected 0 to 1"),
     "amplification": (
         {"overrides": {"wstETH": {"amplification": 0.01}}},
-        r"amplification = 0.01: expected at least 2 \(100 makes bands 1 % wide\)",
+        r"amplification = 0.01: expected 2 to 10000 \(100 makes bands 1 % wide\)",
+    ),
+    "bands too narrow": (
+        {"overrides": {"wstETH": {"amplification": 1e9}}},
+        r"amplification = 1e\+09: expected 2 to 10000",
+    ),
+    "more reserve than debt": (
+        {"overrides": {"crvUSD": {"reserve_share": 5.0}}},
+        "reserve_share = 5: expected 0 to 1",
+    ),
+    "rate moved below zero": (
+        {
+            "policy": "hyperbolic",
+            "overrides": {
+                "crvUSD": {
+                    "base_rate": 0.1,
+                    "target_utilisation": 0.9,
+                    "lowest_multiple": 0.5,
+                    "highest_multiple": 3.0,
+                    "rate_shift": -0.5,
+                }
+            },
+        },
+        "rate_shift = -0.5: expected 0 or more",
     ),
     "bands": ({"bands": 3}, "bands = 3: expected a whole number from 4 to 50"),
     "part of a band": ({"bands": 9.5}, "bands = 9.5: expected a whole number"),

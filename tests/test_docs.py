@@ -77,6 +77,20 @@ def test_every_result_file_and_every_table_of_the_configuration_is_documented():
     assert tables == set(Config.model_fields) - {"name"}
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_a_preset_takes_is_on_its_page(preset):
+    says = re.compile(rf'[Pp]reset( =)? [`"]{preset}[`"]')
+    (text,) = [t for t in map(page, map(name_of, PAGES)) if "## In a sim" in t and says.search(t)]
+    code = " ".join(re.findall(r"```.*?```|`[^`]*`", text, re.DOTALL))
+    takes = PRESETS[preset]
+    names = (*takes.required, *takes.optional, *takes.asset_options, *takes.deployments)
+    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_every_configuration_is_introduced():
+    assert [path.name for path in CONFIGS if f"| `{path.name}` |" not in page("README.md")] == []
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_shipped_configurations_are_valid(path):
     assert load_config(path, known_presets=PRESETS).venues

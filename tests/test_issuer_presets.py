@@ -71,7 +71,7 @@ def test_terms_are_those_the_venue_is_built_with():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"deposits": -1.0}, "deposits: -1, expected 0 to inf"),
+        ({"deposits": -1.0}, "deposits: -1, expected 0 or more"),
         ({"deposits": 3001.0}, "deposits: 3001 in all, but only 3000 of the stablecoin"),
         ({"sale_share": 50.0}, "sale_share: 50, expected 0 to 1; did you mean 0.5"),
         ({"redemptions": "no"}, 'redemptions = .no.: expected "on" or "off"'),
@@ -103,6 +103,13 @@ def test_options_that_do_not_fit_are_refused_by_name(options, message):
         ({"rate": 5.0}, "rate: 5, expected 0.005 to 2.5; did you mean 0.05"),
         ({"rates": "low 0.01"}, "rates: cannot read 'low 0.01'; expected groups and rates"),
         ({"rates": "low: 0.001"}, "rate of low: 0.001, expected 0.005"),
+        ({"rates": "low: 0.01, low: 0.02"}, "rates: group 'low' is given twice"),
+        ({"rates": ": 0.02"}, "rates: cannot read ': 0.02'"),
+        ({"overrides": {"WETH": {"caller_cap": -1.0}}}, "caller_cap: -1, expected 0 or more"),
+        (
+            {"overrides": {"WETH": {"minimum_ratio": 0.5}}},
+            r"minimum_ratio: 0\.5, expected 1 to 10$",
+        ),
         (
             {"overrides": {"WETH": {"pool_penalty": 0.2}}},
             "assets.WETH.options.pool_penalty: 0.2, expected 0 to 0.1",

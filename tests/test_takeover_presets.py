@@ -160,9 +160,10 @@ REFUSED_VAULTS = {
     "linear": ({"overrides": {"WETH": {"linear_duration": -5.0}}}, "linear_duration: expected"),
     "new type": ({"overrides": {"GOLD": {"penalty": 0.1}}}, "no vault type of the deployment"),
     "fee": ({"stability_fee": -0.01}, "stability_fee -0.01: expected a rate a year"),
-    "hole": ({"global_ceiling": 0.0}, "global_ceiling 0: expected an amount above 0"),
+    "hole": ({"global_ceiling": 0.0}, "global_ceiling 0: expected at least the smallest min"),
     "bearer": ({"debt_auctions": "maybe"}, "debt_auctions 'maybe': expected one of carried"),
-    "cohorts": ({"cohorts": 1}, "cohorts 1: expected a whole number, at least 2"),
+    "cohorts": ({"cohorts": 1}, "cohorts 1: expected a whole number from 2 to 10000"),
+    "too many cohorts": ({"cohorts": 1e9}, r"cohorts 1e\+09: expected a whole number from 2 to"),
 }
 
 

@@ -82,6 +82,9 @@ class Built:
     vaults: tuple[Vault, ...] = ()
 
 
+# Options of presets that stand in [venues.NAME] itself; all others in its table of options.
+_SECTION_OPTIONS = ("deployment", "collateral", "loan", "liquidation_loan_to_value")
+
 _DRIFT = {
     "gbm": "; expected returns are zero",
     "jump_diffusion": "; expected returns are zero",
@@ -172,9 +175,7 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
     """Return the options a venue's preset takes, refusing those it does not know."""
     preset = PRESETS[section.preset]
     given = {
-        key: getattr(section, key)
-        for key in ("deployment", "collateral", "loan", "liquidation_loan_to_value")
-        if getattr(section, key) is not None
+        key: getattr(section, key) for key in _SECTION_OPTIONS if getattr(section, key) is not None
     }
     problems = [
         f"venues.{name}.{key}: not an option of preset {section.preset}; drop it"
@@ -205,7 +206,8 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         )
     given |= section.options
     problems += [
-        f"venues.{name}.{key}: missing; preset {section.preset} needs it"
+        f"venues.{name}.{'' if key in _SECTION_OPTIONS else 'options.'}{key}: missing; "
+        f"preset {section.preset} needs it"
         for key in preset.required
         if key not in given
     ]
@@ -222,7 +224,14 @@ def _terms(name: str, section: VenueSection) -> Terms:
     try:
         return PRESETS[section.preset].terms(_overrides(section), **options)
     except ValueError as error:
-        raise ConfigError(f"venues.{name}: {error}") from error
+        raise ConfigError(_in_venue(name, error)) from error
+
+
+def _in_venue(name: str, error: ValueError) -> list[str]:
+    """Return what a preset refuses, each problem with its key as far as the preset names it."""
+    problems = [line.removeprefix(f"{name}: ") for line in str(error).split("\n")]
+    nested = ("assets.", "coverage.")
+    return [f"venues.{name}{'.' if p.startswith(nested) else ': '}{p}" for p in problems]
 
 
 def _positions(
@@ -306,7 +315,7 @@ def _venue(
             **_options(name, section),
         )
     except ValueError as error:
-        raise ConfigError(f"venues.{name}: {error}") from error
+        raise ConfigError(_in_venue(name, error)) from error
 
 
 def _coverage(section: VenueSection) -> dict[str, Any]:

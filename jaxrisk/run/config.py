@@ -20,6 +20,7 @@ from jaxrisk.run.fields import (
     FractionInside,
     FractionOrZero,
     NonNegative,
+    NumberOrText,
     Positive,
     Problem,
     Rate,
@@ -154,7 +155,7 @@ class VenueSection(Section):
     """Asset lent by an isolated market, or by a vault of several collaterals."""
     liquidation_loan_to_value: FractionInside | None = None
     """Loan to value at which an isolated market liquidates."""
-    options: dict[str, Real | str] = Field(default_factory=dict)
+    options: dict[str, NumberOrText] = Field(default_factory=dict)
     """Options that only this preset has, see its page."""
     assets: dict[str, VenueAssetSection] = Field(default_factory=dict)
     """Parameters that replace the preset's, by asset."""

@@ -108,6 +108,15 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _number_or_text(value: Any) -> Any:
+    """Accept what an option may be; which of the two it is, its preset knows."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("option", "expected a number, or text in quotes")
+    return Range("a number").check(value)
+
+
 def _whole(value: Any) -> Any:
     """Accept 2e5, which TOML reads as a float, where a whole number is wanted."""
     value = _number(value)
@@ -132,6 +141,7 @@ _FLOAT = BeforeValidator(_number)
 _INT = BeforeValidator(_whole)
 
 Real = Annotated[float, _FLOAT, Range("a number")]
+NumberOrText = Annotated[float | str, BeforeValidator(_number_or_text)]
 Positive = Annotated[float, _FLOAT, Range("a number", low=0, open_low=True)]
 NonNegative = Annotated[float, _FLOAT, Range("a number", low=0)]
 Fraction = Annotated[

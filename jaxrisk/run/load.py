@@ -65,6 +65,22 @@ def load_config(
     return config.model_copy(update={"name": config.name or path.stem, "run": run})
 
 
+def located(path: Path, overrides: Sequence[str], problems: Sequence[str]) -> list[str]:
+    """Return problems that begin with a key, each with the file and the line of that key.
+
+    Args:
+        path: the TOML file, which `load_config` has accepted.
+        overrides: those it was read with; what they set is in no line.
+        problems: `dotted.key: what is wrong` or `dotted.key = value ...`, found after reading.
+    """
+    text = _read(path)
+    document = tomllib.loads(text)
+    lines = _key_lines(text, document)
+    where = _locator(path, lines, _apply(document, overrides))
+    key = lambda problem: problem.split(" ", maxsplit=1)[0].removesuffix(":")
+    return [f"{where(_split(key(problem)))[1]}: {problem}" for problem in problems]
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

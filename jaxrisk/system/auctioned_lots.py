@@ -320,6 +320,7 @@ def go(
     Seizures need nobody's money and are never rationed. Arguments are those of
     `jaxrisk.system.execution.Play`.
     """
+    del offers
     rule, terms, accounts = _rule(venue), _terms(venue), venue.accounts
     growth = jnp.exp(state.log_index)
     coin = market.mid[accounts.debt_assets[0]]
@@ -337,7 +338,7 @@ def go(
         repaid=sums(settled),
         written_off=sums(lost),
         refund=jnp.sum(bought.refund * mid),
-        calls=summed([offer.moved.calls for offer in offers]),
+        calls=_calls(system, wanted.whole, bought),
         charge=jnp.sum(penalty) * coin,
     )
     change = changed_pool(
@@ -377,6 +378,17 @@ def go(
         paid=jnp.sum(bought.repaid) * coin,
     )
     return state, offer
+
+
+def _calls(system: System, whole: Purchase, bought: Purchase) -> Float[Array, ""]:
+    """Return how many calls were paid for: of each lot the share bought.
+
+    That can be less than its ration: a purchase that would leave too little to be raised is
+    lowered, or refused. Were the ration paid for, what is bought might not earn its cost.
+    """
+    if system.keeper.cost is None:
+        return jnp.zeros((), bought.seized.dtype)
+    return jnp.sum(bought.seized / positive_or_one(whole.seized))
 
 
 def _to_collateral(

@@ -42,6 +42,8 @@ LARGEST_ORACLE_MOVE = 1.25
 """`MAX_P_O_CHG`: keeps the dynamic fee of one move below one half."""
 FARTHEST_BAND = 1024
 """No loan ends farther from the active band: the clamp of `_calculate_debt_n1`."""
+LARGEST_AMPLIFICATION = 10_000.0
+"""`MAX_A` of the factory."""
 MAXIMUM_PEG_RATE = 43959106799e-18 * YEAR_SECONDS
 """`MAX_RATE` of AggMonetaryPolicy: 300 % a year once compounded."""
 
@@ -187,10 +189,10 @@ def _check_market(asset: str, market: BandMarket) -> None:
     """Raise `ValueError` naming a parameter out of range."""
     if market.policy not in _RATES:
         raise ValueError(f"policy = {market.policy!r}: expected one of {', '.join(_RATES)}")
-    if not market.amplification >= 2:
+    if not 2 <= market.amplification <= LARGEST_AMPLIFICATION:
         raise ValueError(
-            f"{asset}: amplification = {market.amplification:g}: expected at least 2 (100 makes "
-            "bands 1 % wide)"
+            f"{asset}: amplification = {market.amplification:g}: expected 2 to "
+            f"{LARGEST_AMPLIFICATION:g} (100 makes bands 1 % wide)"
         )
     if not 0 <= market.fee < 1:
         raise ValueError(f"{asset}: fee = {market.fee:g}: expected a fraction in [0, 1)")
@@ -235,6 +237,11 @@ def _check_terms(asset: str, policy: str, terms: Mapping[str, Any]) -> None:
     for key in positive:
         if key in terms and not terms[key] > 0:
             raise ValueError(f"{asset}: {key} = {terms[key]:g}: expected above 0")
+    for key in ("base_rate", "lowest_multiple", "rate_shift"):
+        if key in terms and not terms[key] >= 0:
+            raise ValueError(f"{asset}: {key} = {terms[key]:g}: expected 0 or more")
+    if not 0 <= terms.get("reserve_share", 0.0) <= 1:
+        raise ValueError(f"{asset}: reserve_share = {terms['reserve_share']:g}: expected 0 to 1")
     if policy == "log_linear" and terms["minimum_rate"] > terms["maximum_rate"]:
         raise ValueError(
             f"{asset}: minimum_rate = {terms['minimum_rate']:g}: expected at most maximum_rate "

@@ -46,16 +46,19 @@ def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:
     """Refuse values out of range.
 
     Args:
-        ranges: value, lowest and highest allowed, by name.
+        ranges: value, lowest and highest allowed, by name. A range that is empty, because a value
+            it depends on is itself refused, says nothing.
 
     Raises:
         ValueError: listing every value out of its range.
     """
     problems = []
     for name, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            hint = f"; did you mean {value / 100:g}?" if low <= value / 100 <= high else ""
-            problems.append(f"{name}: {value:g}, expected {low:g} to {high:g}{hint}")
+        if low <= high and not low <= value <= high:
+            likely = value > 1 and low <= value / 100 <= high
+            hint = f"; did you mean {value / 100:g}?" if likely else ""
+            allowed = f"{low:g} to {high:g}" if high < np.inf else f"{low:g} or more"
+            problems.append(f"{name}: {value:g}, expected {allowed}{hint}")
     if problems:
         raise ValueError("\n".join(problems))
 

@@ -114,14 +114,19 @@ def _chosen_rates(rate: float, rates: str, table: Constants) -> dict[str, float]
     """
     found = {"": rate}
     for part in filter(None, (p.strip() for p in rates.split(","))):
-        group, _, value = part.partition(":")
+        group, _, value = (x.strip() for x in part.partition(":"))
         try:
-            found[group.strip()] = float(value)
+            own = float(value)
         except ValueError:
+            own = None
+        if own is None or not group:
             raise ValueError(
                 f'rates: cannot read {part!r}; expected groups and rates as in "low: 0.01, '
                 'high: 0.07"'
-            ) from None
+            )
+        if group in found:
+            raise ValueError(f"rates: group {group!r} is given twice; give each group one rate")
+        found[group] = own
     check_ranges(
         {
             f"rate of {group}" if group else "rate": (value, table.lowest_rate, table.highest_rate)

@@ -40,6 +40,8 @@ from jaxrisk.venue.waterfall import Residual
 
 DEPLOYMENTS = {"ethereum_2026_05": VAULT_TYPES}
 DEFAULT_DEPLOYMENT = "ethereum_2026_05"
+MOST_COHORTS = 10_000
+"""More steps than that no auction lasts: five days of minutes are 7,200."""
 RESIDUALS = {"carried": Residual.CARRIED, "dilution": Residual.DILUTED}
 
 _ASSET_OPTIONS = (*VaultType._fields[1:], "linear_duration")
@@ -90,7 +92,7 @@ def sky(
     """
     _check_book(name, accounts, assets)
     types = _with_overrides(name, DEPLOYMENTS[deployment], overrides or {})
-    _check_options(name, stability_fee, global_ceiling, debt_auctions, cohorts)
+    _check_options(name, stability_fee, debt_auctions, cohorts)
     collateral, _ = sides(accounts, assets)
     by_category = _by_category(types)
     in_use = _in_use(accounts)
@@ -101,6 +103,7 @@ def sky(
             f"category; there are {', '.join(types)}"
         )
     rows = [by_category[category][collateral[row]] for category, row in in_use]
+    _check_ceiling(name, global_ceiling, rows)
     dtype = accounts.collateral.dtype
     array = lambda values: jnp.asarray(np.asarray(values, np.float64), dtype)
     grid = lambda value: array([[value(c, a) for a in collateral] for c in by_category])
@@ -299,18 +302,24 @@ def _type_problems(key: str, terms: VaultType) -> list[str]:
     return problems
 
 
-def _check_options(
-    name: str, stability_fee: float, global_ceiling: float, debt_auctions: str, cohorts: float
-) -> None:
+def _check_ceiling(name: str, ceiling: float, rows: Sequence[VaultType]) -> None:
+    """Refuse a ceiling on all auctions that leaves room for no vault type of the book."""
+    least = min((row.minimum_debt * (1.0 + row.penalty) for row in rows), default=0.0)
+    if ceiling < least:
+        raise ValueError(
+            f"{name}: global_ceiling {ceiling:g}: expected at least the smallest minimum_debt of "
+            f"the book with its penalty ({least:g}); no auction could start"
+        )
+
+
+def _check_options(name: str, stability_fee: float, debt_auctions: str, cohorts: float) -> None:
     checks = (
         (0 <= stability_fee < 10, f"stability_fee {stability_fee:g}: expected a rate a year, 0.05 "
          "for 5 %"),
-        (global_ceiling > 0, f"global_ceiling {global_ceiling:g}: expected an amount above 0; no "
-         "auction could start"),
         (debt_auctions in RESIDUALS, f"debt_auctions {debt_auctions!r}: expected one of "
          + ", ".join(RESIDUALS)),
-        (cohorts >= 2 and cohorts % 1 == 0, f"cohorts {cohorts:g}: expected a whole number, at "
-         "least 2"),
+        (2 <= cohorts <= MOST_COHORTS and cohorts % 1 == 0, f"cohorts {cohorts:g}: expected a "
+         f"whole number from 2 to {MOST_COHORTS}"),
     )  # fmt: skip
     problems = [text for fine, text in checks if not fine]
     if problems:
