@@ -56,14 +56,13 @@ def black76(header: dict, cases: list[dict]) -> Replay:
     discount = column("discount") / 1e18
 
     @jax.jit
-    def run(option: tuple) -> tuple:
-        call, put = jnp.ones_like(option[0]), -jnp.ones_like(option[0])
-        delta = black_greeks(*option, call).delta
-        return black_price(*option, call), black_price(*option, put), 1e18 * delta
+    def run(forward: jax.Array, strike: jax.Array, years: jax.Array, sigma: jax.Array) -> tuple:
+        call, put = (black_price(forward, strike, years, sigma, sign) for sign in (1.0, -1.0))
+        return call, put, 1e18 * black_greeks(forward, strike, years, sigma, 1.0).delta
 
     indices = np.arange(len(cases))
     raw_units = RAW_UNITS + ROUNDING * np.maximum(column("fwdPrice"), column("strikePrice"))
-    call, put, delta = (discount * np.asarray(result) for result in run(option))
+    call, put, delta = (discount * np.asarray(result) for result in run(*option))
     replay.compare("call", indices, call, column("call"), raw_units=raw_units)
     replay.compare("put", indices, put, column("put"), raw_units=raw_units)
     replay.compare("callDelta", indices, delta, column("callDelta"), raw_units=ROUNDING * 1e18)
