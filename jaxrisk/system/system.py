@@ -91,6 +91,9 @@ class Flow(IntEnum):
     RECONVERTED = 18  # collateral that they sold back into bands
     CONVERSION_LOSS = 19  # what accounts lost to these trades
     RELEASED = 20  # debt repaid with borrowed coin that stood in the account's bands
+    FUNDING = 21  # funding that accounts paid to outsiders; negative where they got it
+    DELEVERAGED = 22  # bad debt that accounts in profit gave up theirs for
+    SOCIALISED = 23  # bad debt spread over open positions
 
 
 @pytree
