@@ -59,6 +59,7 @@ def perpetual_book(
     leverage: float,
     array: Any,
     settlement: int,
+    count: int = ACCOUNTS,
 ) -> Accounts:
     """Return accounts in two perpetuals, some on both sides; the fourth is not levered at all.
 
@@ -69,19 +70,20 @@ def perpetual_book(
         leverage: of the most levered.
         array: to the system's type.
         settlement: asset that is collateral.
+        count: of accounts.
     """
-    notional = 10 ** rng.uniform(4.0, 6.3, (2, ACCOUNTS))
-    notional[rng.random((2, ACCOUNTS)) < 0.3] = 0.0
-    side = np.where(rng.random((2, ACCOUNTS)) < 0.6, 1.0, -1.0)
-    entry = price[:, None] * np.exp(rng.normal(0.0, 0.05, (2, ACCOUNTS)))
+    notional = 10 ** rng.uniform(4.0, 6.3, (2, count))
+    notional[rng.random((2, count)) < 0.3] = 0.0
+    side = np.where(rng.random((2, count)) < 0.6, 1.0, -1.0)
+    entry = price[:, None] * np.exp(rng.normal(0.0, 0.05, (2, count)))
     size = side * notional / (price * multiplier)[:, None]
     lost = (size * multiplier[:, None] * (entry - price[:, None])).sum(axis=0)
-    margin = notional.sum(axis=0) / rng.uniform(0.2 * leverage, leverage, ACCOUNTS)
+    margin = notional.sum(axis=0) / rng.uniform(0.2 * leverage, leverage, count)
     margin[3] += notional.sum(axis=0)[3]
     return Accounts(
         collateral=array(np.maximum(margin + lost, 10.0)[None]),
-        debt=array(np.zeros((1, ACCOUNTS))),
-        category=jnp.zeros(ACCOUNTS, jnp.int32),
+        debt=array(np.zeros((1, count))),
+        category=jnp.zeros(count, jnp.int32),
         collateral_assets=(settlement,),
         debt_assets=(settlement,),
         positions=Positions(size=array(size), entry=array(entry)),
@@ -95,6 +97,7 @@ def perpetual_venue(
     insurance: float = 1e4,
     behind: Behind = Behind.WINNERS,
     largest: float = 1.0,
+    count: int = ACCOUNTS,
     dtype: Any = np.float64,
 ) -> Venue:
     """Return a venue of two linear perpetuals settled in dollars that are not quite dollars."""
@@ -102,8 +105,9 @@ def perpetual_venue(
     rng = np.random.default_rng(seed)
     price = np.array([3000.0, 60000.0]) / PRICE["USDC"]
     accounts = perpetual_book(
-        rng, price, np.array([1.0, 0.1]), leverage=leverage, array=array, settlement=USDC
-    )
+        rng, price, np.array([1.0, 0.1]), leverage=leverage, array=array, settlement=USDC,
+        count=count,
+    )  # fmt: skip
     slot = MarginAccounts(
         contracts=terms(array, [perpetual(1.0), perpetual(0.1)]),
         opening_forward=array(price),
@@ -193,21 +197,22 @@ def option_venue(
     leverage: float = 2.0,
     insurance: float = 1e4,
     behind: Behind = Behind.WINNERS,
+    count: int = ACCOUNTS,
     dtype: Any = np.float64,
 ) -> Venue:
     """Return a venue of a perpetual, two calls and a put on ether, the first two expiring soon."""
     array = lambda x: jnp.asarray(np.asarray(x, np.float64), dtype)
     rng = np.random.default_rng(seed)
-    units = 10 ** rng.uniform(0.5, 2.8, (4, ACCOUNTS))
-    units[rng.random((4, ACCOUNTS)) < 0.3] = 0.0
-    size = units * np.where(rng.random((4, ACCOUNTS)) < 0.5, 1.0, -1.0)
+    units = 10 ** rng.uniform(0.5, 2.8, (4, count))
+    units[rng.random((4, count)) < 0.3] = 0.0
+    size = units * np.where(rng.random((4, count)) < 0.5, 1.0, -1.0)
     forward = PRICE["WETH"] / PRICE["USDC"]
-    entry = np.array([forward, 60.0, 0.0, 40.0])[:, None] * np.ones((1, ACCOUNTS))
+    entry = np.array([forward, 60.0, 0.0, 40.0])[:, None] * np.ones((1, count))
     worst = (units * forward * 0.2).sum(axis=0)
     accounts = Accounts(
-        collateral=array((worst / rng.uniform(0.2 * leverage, leverage, ACCOUNTS) + 10.0)[None]),
-        debt=array(np.zeros((1, ACCOUNTS))),
-        category=jnp.zeros(ACCOUNTS, jnp.int32),
+        collateral=array((worst / rng.uniform(0.2 * leverage, leverage, count) + 10.0)[None]),
+        debt=array(np.zeros((1, count))),
+        category=jnp.zeros(count, jnp.int32),
         collateral_assets=(USDC,),
         debt_assets=(USDC,),
         positions=Positions(size=array(size), entry=array(entry)),

@@ -126,7 +126,7 @@ def at_a_price(seed, fall, leverage, fund):
     """Return positions, state and marks of a venue after a fall, and what the rules say of them."""
     system = margin_systems.random_system(seed, leverage=leverage)
     venue = system.venues[0]
-    held = opened(venue, cut_books(system, layouts(system, Plan(steps=1, health_groups=1)))[0])
+    held = opened(venue, [venue.accounts])
     kept = slot_of(venue).opening(venue.accounts)
     seen = marks_at(
         venue, kept, system.market.price * jnp.exp(jnp.array([-fall, -0.7 * fall, 0.0]))

@@ -1,6 +1,7 @@
 """A book of contracts at one moment: what units are worth, what accounts hold and have."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ from jaxtyping import Array, Float
 from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
-from jaxrisk.system.book import Tranche
+from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.margin_accounts import MarginAccounts, MarginState
+from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
 
 Rows = Float[Array, " contract"]
@@ -55,7 +57,7 @@ class Opened:
     entry: PerPosition
     entered: PerPosition
     collateral: Float[Array, " account"]
-    weight: Float[Array, " account"]
+    weight: Float[Array, ""]
 
     def equity(
         self, kept: MarginState, value: Rows, *, backing: bool = False
@@ -86,21 +88,31 @@ def settlement_of(venue: Venue) -> int:
     return venue.accounts.debt_assets[0]
 
 
-def opened(venue: Venue, book: tuple[Tranche, ...]) -> Opened:
-    """Return the venue's positions in the order of its tranches."""
-    held = [t.accounts.positions for t in book if t.accounts.positions is not None]
+def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
+    """Return the positions of accounts of the venue, one part after the other.
+
+    Args:
+        venue: the venue.
+        accounts: its accounts, whole or cut into tranches.
+    """
+    held = [part.positions for part in accounts if part.positions is not None]
     joined = lambda parts: jnp.concatenate(parts, axis=-1)
-    threshold = venue.collateral.liquidation_threshold[:, 0]
     entry = joined([p.entry for p in held])
-    collateral = joined([t.accounts.collateral[0] for t in book])
-    weight = [jnp.broadcast_to(threshold[t.category], (t.accounts.count,)) for t in book]
     return Opened(
         size=joined([p.size for p in held]),
         entry=entry,
         entered=settlement_value(slot_of(venue).contracts, entry),
-        collateral=collateral,
-        weight=joined(weight),
+        collateral=joined([part.collateral[0] for part in accounts]),
+        weight=venue.collateral.liquidation_threshold[0, 0],
     )
+
+
+def maintenance(
+    venue: Venue, kept: MarginState, held: Opened, marks: Marks
+) -> Float[Array, " account"]:
+    """Return the maintenance margin of each account, settlement currency."""
+    slot, size = slot_of(venue), held.size * kept.fraction
+    return slot.requirement.required(size, slot.contracts, marks.quotes)[MAINTENANCE]
 
 
 def marks_at(venue: Venue, kept: MarginState, price: Float[Array, " asset"]) -> Marks:

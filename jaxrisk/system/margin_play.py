@@ -18,6 +18,7 @@ from jaxrisk.system.book import Tranche
 from jaxrisk.system.margin_book import (
     Marks,
     Opened,
+    maintenance,
     marks_at,
     on_assets,
     opened,
@@ -34,7 +35,6 @@ from jaxrisk.system.margin_loss import (
 from jaxrisk.system.offer import Dealt, Moved, Offer
 from jaxrisk.system.system import AccountLedger, StepRules, System, VenueState, booked
 from jaxrisk.venue.margin_accounts import Behind, MarginState, closed_fraction
-from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
 
 Book = tuple[Tranche, ...]
@@ -73,13 +73,13 @@ def look(
 ) -> tuple[Wanted, tuple[Offer, ...]]:
     """Return what is closed of each account at the prices the venue sees, and the orders for it."""
     del system
-    slot, kept, held = slot_of(venue), state.execution, opened(venue, book)
+    slot, kept, held = slot_of(venue), state.execution, _held(venue, book)
     here = marks_at(venue, kept, market.mid)
     seen = marks_at(venue, kept, venue.oracle.seen(state.oracle, market))
     size = held.size * kept.fraction
     share = slot.close.share(
         held.equity(kept, seen.value, backing=True),
-        slot.requirement.required(size, slot.contracts, seen.quotes)[MAINTENANCE],
+        maintenance(venue, kept, held, seen),
         jnp.sum(jnp.abs(size) * seen.notional[:, None], axis=0),
         rules.width,
     )
@@ -91,6 +91,10 @@ def look(
     closing = closed_fraction(share, left, slot.close.largest)
     wanted = Wanted(closing=closing, deleveraging=between, here=here, seen=seen.value)
     return wanted, (_offer(venue, held, wanted, market),)
+
+
+def _held(venue: Venue, book: Book) -> Opened:
+    return opened(venue, [tranche.accounts for tranche in book])
 
 
 def _fund(state: VenueState) -> Float[Array, ""]:
@@ -160,7 +164,7 @@ class Settled:
 
 def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: Dealt) -> VenueState:
     """Return the venue once its orders are dealt: profits realised, losses borne, all booked."""
-    slot, held, old = slot_of(venue), opened(venue, book), state.execution
+    slot, held, old = slot_of(venue), _held(venue, book), state.execution
     money = dealt.before.mid[settlement_of(venue)]
     marks = marks_at(venue, old, dealt.after.mid)
     done = _settled(venue, held, old, wanted, dealt, marks)
@@ -307,7 +311,7 @@ def wait(
     venue: Venue, book: Book, state: VenueState, market: Market, rules: StepRules
 ) -> VenueState:
     """Return the state a step later: volatilities moved, funding paid, expired options settled."""
-    slot, held, old = slot_of(venue), opened(venue, book), state.execution
+    slot, held, old = slot_of(venue), _held(venue, book), state.execution
     kept = dataclasses.replace(
         old, time=old.time + rules.step_years, volatility=_volatility(venue, old, market)
     )
@@ -370,5 +374,5 @@ def standing(
 ) -> PerAccount:
     """Return the equity of each account, numeraire, tranche after tranche."""
     kept = state.execution
-    equity = opened(venue, book).equity(kept, marks_at(venue, kept, mid).value)
+    equity = _held(venue, book).equity(kept, marks_at(venue, kept, mid).value)
     return equity * mid[settlement_of(venue)]

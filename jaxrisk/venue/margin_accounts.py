@@ -42,7 +42,7 @@ class Behind(Enum):
     NOBODY = "nobody"
 
 
-WINNERS = "accounts in profit (auto-deleveraged)"
+WINNERS = "auto_deleveraging"
 POSITIONS = "open positions (socialised)"
 DEFICIT = "account holders (deficit carried)"
 """What bearers are called in results."""
