@@ -28,6 +28,7 @@ from jaxrisk.run.build_market import (
     volatilities,
 )
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
+from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.real_book import read_user_totals
@@ -37,6 +38,7 @@ from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
+from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.presets import PRESETS, Terms
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
@@ -109,8 +111,8 @@ def build(config: Config) -> Built:
     )
     venues, books = [], []
     for name, section in config.venues.items():
-        accounts, book = _accounts(name, positions, market.assets, terms[name], dtype)
-        venues.append(_venue(name, section, accounts, market.assets, config.run))
+        accounts, book, more = _accounts(name, section, positions, prices, terms[name], dtype)
+        venues.append(_venue(name, section, accounts, market.assets, config.run, more))
         books.append(book)
         _note_liquidity(name, section, venues[-1], market.assets, notes)
     system = System(
@@ -250,8 +252,14 @@ def _positions(
 
 
 def _accounts(
-    name: str, table: PositionTable, assets: Sequence[str], terms: Terms, dtype: np.dtype
-) -> tuple[Accounts, VenueBook]:
+    name: str,
+    section: VenueSection,
+    table: PositionTable,
+    prices: Mapping[str, float],
+    terms: Terms,
+    dtype: np.dtype,
+) -> tuple[Accounts, VenueBook, dict[str, Any]]:
+    """Return a venue's accounts, their names, and what else its preset has to know."""
     here = table.venue == name
     if not here.any():
         raise DataError(f"{table.source}: no position on venue {name}; add some or drop the venue")
@@ -261,9 +269,19 @@ def _accounts(
         "side": table.side[here],
         "amount": table.amount[here],
         "category": table.category[here],
+        "entry": np.full(here.sum(), np.nan) if table.entry is None else table.entry[here],
     }
+    assets, more = tuple(prices), {}
     try:
-        accounts = Accounts.from_table(own, assets=assets, categories=terms.categories, dtype=dtype)
+        if PRESETS[section.preset].contracts:
+            accounts, held = contract_accounts(
+                own, settlement=str(section.options["settlement"]), assets=assets, dtype=dtype
+            )
+            more = {"instruments": held, "prices": prices}
+        else:
+            accounts = Accounts.from_table(
+                own, assets=assets, categories=terms.categories, dtype=dtype
+            )
     except ValueError as error:
         raise DataError(
             [f"{table.source}: venue {name}: {p}" for p in str(error).split("\n")]
@@ -271,15 +289,21 @@ def _accounts(
     ids = account_ids(own)
     category = dict(zip(map(str, own["account_id"]), map(str, own["category"]), strict=True))
     owner = dict(zip(map(str, own["account_id"]), map(str, table.owner[here]), strict=True))
-    return accounts, VenueBook(
+    names = VenueBook(
         account_id=tuple(ids),
         category=tuple(category[i] for i in ids),
         owner=tuple(owner[i] for i in ids),
     )
+    return accounts, names, more
 
 
 def _venue(
-    name: str, section: VenueSection, accounts: Accounts, assets: Sequence[str], run: RunSection
+    name: str,
+    section: VenueSection,
+    accounts: Accounts,
+    assets: Sequence[str],
+    run: RunSection,
+    more: Mapping[str, Any],
 ) -> Any:
     try:
         return PRESETS[section.preset].build(
@@ -291,6 +315,7 @@ def _venue(
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
             **_options(name, section),
+            **more,
         )
     except ValueError as error:
         raise ConfigError(f"venues.{name}: {error}") from error
@@ -317,6 +342,8 @@ def _note_liquidity(
     name: str, section: VenueSection, venue: Venue, assets: Sequence[str], notes: list[str]
 ) -> None:
     """Note where available liquidity is the preset's; a venue that issues its coin holds none."""
+    if isinstance(venue.execution, MarginAccounts):
+        return
     held = np.asarray(venue.pool[Pool.CASH]) > 0
     unstated = [
         assets[i]
@@ -359,6 +386,10 @@ _EXECUTION_NOTES = {
     "stated share of what they get at almost any price and hold the rest",
     BandConversion: "outsiders trade the bands to the market price in every round; what they sell "
     "back moves no price",
+    MarginAccounts: "contracts are closed by market orders that sell and buy what they hedge into, "
+    "at any price; whoever stands outside of the book pays and is paid in cash, and is never "
+    "deleveraged; deleveraging closes at bankruptcy prices, and where market orders cost more than "
+    "an account has it takes unrealised profit",
 }
 
 

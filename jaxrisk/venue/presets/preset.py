@@ -36,6 +36,7 @@ class Preset:
         deployments: names of its shipped parameter tables; none where it has no `deployment`.
         optional: names of further options it takes.
         asset_options: names of parameters by asset beyond the common ones.
+        contracts: accounts hold contracts; `build` then takes `instruments` and `prices` too.
     """
 
     build: Callable[..., Venue]
@@ -44,6 +45,7 @@ class Preset:
     deployments: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     asset_options: tuple[str, ...] = ()
+    contracts: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
