@@ -101,6 +101,7 @@ class World:
     funds: list[float]
     time: float = 0.0
     unsettled: float = 0.0
+    units: float = 0.0
     paid: float = 0.0
     deficit: float = 0.0
     flows: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -162,6 +163,7 @@ def wait(rules: Rules, world: World) -> None:
                 gain = worth - contract.worth(world.entry[k, a])
                 world.cash[a] += world.size[k, a] * gain
                 world.size[k, a] = 0.0
+    _recognise(rules, world, s)
 
 
 def cascade_round(rules: Rules, world: World) -> None:
@@ -281,7 +283,7 @@ def _dealt(rules, world, orders, slopes, mid, s):
 
 def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s):
     unit = lambda c: s if c.kind != "inverse" else 1.0
-    bad, fees = np.zeros(world.size.shape[1]), 0.0
+    fees = 0.0
     for a in range(world.size.shape[1]):
         notional = 0.0
         for k, contract in enumerate(rules.contracts):
@@ -298,17 +300,25 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s)
         fee = min(rules.fee * notional, max(equity(rules, world, quotes, a), 0.0))
         world.cash[a] -= fee
         fees += fee
-        if not world.size[:, a].any():
-            owed = -(world.collateral[a] + world.cash[a])
-            if owed > 1e-9 * (world.collateral[a] + abs(world.cash[a])):
-                bad[a] = owed
-                world.cash[a] += owed
     world.funds[0] += fees * s
     world.book("fee", fees * s)
-    world.book("bad_debt", bad.sum() * s)
-    unpaid = max(bad.sum() - max(sum(world.funds) - world.unsettled, 0.0) / s, 0.0)
+    _recognise(rules, world, s)
+
+
+def _recognise(rules, world, s):
+    """Forgive what accounts without positions owe, and charge whoever stands behind the fund."""
+    bad = 0.0
+    for a in range(world.size.shape[1]):
+        owed = -(world.collateral[a] + world.cash[a])
+        small = 1e-9 * (world.collateral[a] + abs(world.cash[a]))
+        if not world.size[:, a].any() and owed > small:
+            bad += owed
+            world.cash[a] += owed
+    world.book("bad_debt", bad * s)
+    unpaid = max(bad - max(sum(world.funds) - world.unsettled, 0.0) / s, 0.0)
     borne = _charge(rules, world, unpaid) if unpaid > 0 else 0.0
-    world.unsettled += (bad.sum() - borne) * s
+    world.unsettled += (bad - borne) * s
+    world.units += bad - borne
     if borne:
         world.book("deleveraged" if rules.behind == "winners" else "socialised", borne * s)
 
@@ -364,14 +374,15 @@ def _charge(rules, world, loss):
 
 
 def absorb(rules: Rules, world: World) -> None:
-    """Funds pay in order, the rest is a deficit."""
-    loss, world.unsettled = world.unsettled, 0.0
+    """Funds pay in order, the same share of every unit; the rest is a deficit."""
+    whole = loss = world.unsettled
+    units, world.unsettled, world.units = world.units, 0.0, 0.0
     for layer, fund in enumerate(world.funds):
         part = min(loss, fund)
         world.funds[layer] -= part
         world.paid += part
         loss -= part
-    world.deficit += loss / world.mid[rules.settlement]
+    world.deficit += units * loss / (whole or 1.0)
     world.book("residual", loss)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrisk.market.oracle import SpotOracle
+from jaxrisk.market.oracle import DelayedOracle, SpotOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.margin_book import marks_at, opened, slot_of
@@ -371,3 +371,15 @@ def test_contracts_settled_in_coin_are_those_of_the_reference(
     check_conservation(system, stages)
     check_accounts(system, stages)
     check_against_reference(system, *reference_of(system), stages)
+
+
+@on_random_systems
+def test_a_venue_that_sees_old_prices_keeps_its_balance_sheet_too(
+    seed, fall, log_depth, log_insurance, leverage
+):
+    venue = margin_systems.perpetual_venue(seed, insurance=10**log_insurance, leverage=leverage)
+    venue = dataclasses.replace(venue, oracle=DelayedOracle(steps=1))
+    system = margin_systems.random_system(seed, fall=fall, depth=10**log_depth, venues=(venue,))
+    stages = systems.played_verb_by_verb(system)
+    check_conservation(system, stages)
+    check_accounts(system, stages)

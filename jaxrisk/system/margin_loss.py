@@ -1,7 +1,5 @@
 """Who pays for bankrupt accounts where an insurance fund does not: winners, or all positions."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -143,8 +141,3 @@ def charged(
         return close_proportional(has, jnp.sum(notional, axis=0), loss)
 
     return lax.cond(loss > 0, some, lambda: none)
-
-
-def after_charges(kept: MarginState, charges: PerAccount) -> MarginState:
-    """Return the state after accounts paid what they bear."""
-    return dataclasses.replace(kept, cash=kept.cash - charges)

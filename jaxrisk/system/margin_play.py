@@ -25,24 +25,16 @@ from jaxrisk.system.margin_book import (
     settlement_of,
     slot_of,
 )
-from jaxrisk.system.margin_loss import (
-    Deleveraging,
-    after_charges,
-    charged,
-    deleveraging,
-    no_deleveraging,
-)
+from jaxrisk.system.margin_ledger import Change, closed_books, fund_left
+from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging
 from jaxrisk.system.offer import Dealt, Moved, Offer
-from jaxrisk.system.system import AccountLedger, StepRules, System, VenueState, booked
+from jaxrisk.system.system import StepRules, System, VenueState, booked
 from jaxrisk.venue.margin_accounts import Behind, MarginState, closed_fraction
-from jaxrisk.venue.venue import Pool, Venue, changed_pool
+from jaxrisk.venue.venue import Venue
 
 Book = tuple[Tranche, ...]
 PerAccount = Float[Array, " account"]
 PerPosition = Float[Array, "contract account"]
-
-# An account without positions that owes less than this many roundings of its size owes nothing.
-_ROUNDINGS = 256
 
 
 @pytree
@@ -85,7 +77,7 @@ def look(
     )
     between = no_deleveraging(held)
     if slot.behind is Behind.WINNERS:
-        fund = _fund(state) / market.mid[settlement_of(venue)]
+        fund = fund_left(state) / market.mid[settlement_of(venue)]
         between = deleveraging(held, kept, seen, share, fund)
     left = kept.fraction - between.fraction
     closing = closed_fraction(share, left, slot.close.largest)
@@ -95,12 +87,6 @@ def look(
 
 def _held(venue: Venue, book: Book) -> Opened:
     return opened(venue, [tranche.accounts for tranche in book])
-
-
-def _fund(state: VenueState) -> Float[Array, ""]:
-    """Return what the venue's funds can still pay, numeraire."""
-    left = jnp.sum(state.funds) - state.unsettled
-    return jnp.where(left > 0, left, jnp.zeros_like(left))
 
 
 def _offer(venue: Venue, held: Opened, wanted: Wanted, market: Market) -> Offer:
@@ -151,60 +137,43 @@ class Settled:
         kept: what stands, and cash.
         slippage: `(account,)` what market orders cost beyond the mid.
         fee: `(account,)` paid to the insurance fund.
-        bad_debt: `(account,)` owed by accounts without positions, and forgiven.
         traded: what outsiders pay for the positions they took over, beyond their worth now.
     """
 
     kept: MarginState
     slippage: PerAccount
     fee: PerAccount
-    bad_debt: PerAccount
     traded: Float[Array, ""]
 
 
 def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: Dealt) -> VenueState:
     """Return the venue once its orders are dealt: profits realised, losses borne, all booked."""
-    slot, held, old = slot_of(venue), _held(venue, book), state.execution
+    held, old, between = _held(venue, book), state.execution, wanted.deleveraging
     money = dealt.before.mid[settlement_of(venue)]
     marks = marks_at(venue, old, dealt.after.mid)
     done = _settled(venue, held, old, wanted, dealt, marks)
-    funds = state.funds.at[0].add(jnp.sum(done.fee) * money)
-    state = dataclasses.replace(state, funds=funds)
-    bad = jnp.sum(done.bad_debt)
-    unpaid = bad - _fund(state) / money
-    unpaid = jnp.where(unpaid > 0, unpaid, jnp.zeros_like(bad))
-    charges = charged(slot.behind, held, done.kept, marks, unpaid)
-    kept = after_charges(done.kept, charges)
-    borne, between = jnp.sum(charges), wanted.deleveraging.loss
-    winners = slot.behind is Behind.WINNERS
-    none = jnp.zeros_like(borne)
-    cost = jnp.sum(done.slippage + done.fee)
-    moved = _offer(venue, held, wanted, dealt.before)
-    assert moved.bought is not None
+    fee, orders = jnp.sum(done.fee), _offer(venue, held, wanted, dealt.before)
+    assert orders.bought is not None
     flows = booked(
-        repaid=(moved.moved.seized[0] - cost) * money,
-        bad_debt=(bad + between) * money,
-        fee=jnp.sum(done.fee) * money,
+        repaid=(orders.moved.seized[0] - jnp.sum(done.slippage) - fee) * money,
+        bad_debt=between.loss * money,
+        fee=fee * money,
         # The market pays the accounts themselves: nobody in between earns anything.
-        keeper_paid=jnp.sum(moved.sold * dealt.received) - jnp.sum(moved.bought * dealt.paid),
-        deleveraged=(between + (borne if winners else none)) * money,
-        socialised=(none if winners else borne) * money,
+        keeper_paid=jnp.sum(orders.sold * dealt.received) - jnp.sum(orders.bought * dealt.paid),
+        deleveraged=between.loss * money,
     )
     state = dataclasses.replace(
-        state,
-        unsettled=state.unsettled + (bad - borne) * money,
-        flows=state.flows + flows,
-        ledgers=_noted(state, book, wanted, done, charges, money),
+        state, funds=state.funds.at[0].add(fee * money), flows=state.flows + flows
     )
     net = jnp.sum(held.size * old.fraction, axis=1)
-    return _booked(
-        state,
-        held,
-        kept,
-        marks.value,
-        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - jnp.sum(done.fee),
-        written_off=bad - borne,
+    none = jnp.zeros_like(between.cash)
+    change = Change(
+        kept=done.kept,
+        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - fee,
+        lost=done.slippage + done.fee + jnp.where(between.cash < 0, -between.cash, none),
+        forgiven=jnp.where(between.cash > 0, between.cash, none),
     )
+    return closed_books(venue, book, state, held, change, marks, money)
 
 
 def _settled(
@@ -232,79 +201,12 @@ def _settled(
     notional = jnp.sum(jnp.abs(closed) * here.notional[:, None], axis=0)
     equity = held.equity(kept, here.value)
     fee = smaller(slot.close.fee * notional, jnp.where(equity > 0, equity, 0.0))
-    cash = kept.cash - fee
-    has = held.collateral + cash
-    # Rounding is in proportion to what was added up.
-    size = held.collateral + jnp.abs(old.cash) + jnp.sum(jnp.abs(realised), axis=0)
-    dust = _ROUNDINGS * jnp.finfo(has.dtype).eps * size
-    owes = (has < -dust) & jnp.all(held.size * kept.fraction == 0, axis=0)
-    bad = jnp.where(owes, -has, jnp.zeros_like(has))
     return Settled(
-        kept=dataclasses.replace(kept, cash=cash + bad),
+        kept=dataclasses.replace(kept, cash=kept.cash - fee),
         slippage=jnp.sum(closed * (here.value[:, None] - price), axis=0),
         fee=fee,
-        bad_debt=bad,
         traded=jnp.sum(closed * (price - marks.value[:, None])),
     )
-
-
-def _booked(
-    state: VenueState,
-    held: Opened,
-    kept: MarginState,
-    value: Float[Array, " contract"],
-    *,
-    outside: Float[Array, ""],
-    written_off: Float[Array, ""],
-) -> VenueState:
-    """Return the venue with its balance sheet booked for a change of its accounts.
-
-    Args:
-        state: before.
-        held: positions at time 0.
-        kept: what stands after the change.
-        value: worth of a unit now.
-        outside: cash that outsiders paid to the venue; negative where they got it.
-        written_off: bad debt of accounts that nobody among them bears.
-    """
-    profit = jnp.sum(held.profit(kept, value))[None]
-    change = changed_pool(
-        cash=outside[None],
-        unsettled=written_off[None],
-        supplied=jnp.sum(kept.cash - state.execution.cash)[None],
-        unrealised=profit - state.pool[Pool.UNREALISED],
-    )
-    kept = dataclasses.replace(kept, mark=value)
-    return dataclasses.replace(state, pool=state.pool + change, execution=kept)
-
-
-def _noted(
-    state: VenueState,
-    book: Book,
-    wanted: Wanted,
-    done: Settled,
-    charges: PerAccount,
-    money: Float[Array, ""],
-) -> tuple[AccountLedger, ...] | None:
-    """Return the ledgers with what this round cost each account: closing, and others' losses."""
-    if state.ledgers is None:
-        return None
-    given = wanted.deleveraging.cash
-    given = jnp.where(given < 0, -given, jnp.zeros_like(given))
-    lifted = wanted.deleveraging.cash + given
-    lost = (done.slippage + done.fee + charges + given) * money
-    bad, ledgers, start = (done.bad_debt + lifted) * money, [], 0
-    for ledger, tranche in zip(state.ledgers, book, strict=True):
-        own = slice(start, start + tranche.accounts.count)
-        start += tranche.accounts.count
-        ledgers.append(
-            dataclasses.replace(
-                ledger,
-                seized=ledger.seized + lost[own],
-                written_off=ledger.written_off + bad[own],
-            )
-        )
-    return tuple(ledgers)
 
 
 def wait(
@@ -330,10 +232,10 @@ def wait(
     )
     to_others = jnp.sum(net * paid)
     state = dataclasses.replace(state, flows=state.flows + booked(funding=to_others * money))
+    none = jnp.zeros_like(funding)
     outside = jnp.sum(net * (marks.value - old.mark)) - to_others
-    return _booked(
-        state, held, kept, marks.value, outside=outside, written_off=jnp.zeros_like(outside)
-    )
+    change = Change(kept=kept, outside=outside, lost=none, forgiven=none)
+    return closed_books(venue, book, state, held, change, marks, money)
 
 
 def _volatility(venue: Venue, kept: MarginState, market: Market) -> Float[Array, " contract"]:
