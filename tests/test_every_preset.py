@@ -12,6 +12,7 @@ from jaxrisk.market.paths import GivenMoves
 from jaxrisk.system.simulate import Plan, cut_books, layouts, outcome
 from jaxrisk.system.step import step
 from jaxrisk.system.system import Flow, StepRules, System, opening_state
+from jaxrisk.venue.account import Accounts, Positions
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.lender_auctions import LenderAuctions
@@ -44,8 +45,36 @@ def every_preset() -> System:
     lenders = lender_systems.lender_venue(1)
     others = [*call_venues.every_venue(1, funds=FUNDS), *taken_over, lenders, bands]
     return dataclasses.replace(
-        system, venues=(*system.venues[:2], *map(on_the_common_market, others))
+        system, venues=(*system.venues[:2], *map(on_the_common_market, others), *on_margin())
     )
+
+
+def on_margin() -> list[Venue]:
+    """Return the venues of contracts, in the larger market; half of the accounts are long."""
+    size = jnp.asarray([[20.0, 40.0, -30.0, -10.0]])
+    accounts = Accounts(
+        collateral=jnp.asarray([[9e3, 3e4, 3e4, 9e3]]),
+        debt=jnp.zeros((1, 4)),
+        category=jnp.zeros(4, jnp.int32),
+        collateral_assets=(pool_systems.USDC,),
+        debt_assets=(pool_systems.USDC,),
+        positions=Positions(size=size, entry=jnp.full((1, 4), jnp.nan)),
+    )
+    common = {"prices": pool_systems.PRICE, "settlement": "USDC", "insurance": FUNDS}
+    terms = {
+        "perpetuals": ("WETH-PERP", {"maintenance_margin": 0.02}),
+        "options": ("WETH-30D-2800-P", {"volatility": 0.8}),
+    }
+    return [
+        PRESETS[name].build(
+            accounts,
+            pool_systems.ASSETS,
+            instruments=(contract,),
+            overrides={"WETH": own},
+            **common,
+        )
+        for name, (contract, own) in terms.items()
+    ]
 
 
 @pytest.mark.slow
@@ -62,7 +91,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-4:] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-6:-2] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

@@ -138,13 +138,13 @@ def test_write_to_absent_folder_leaves_nothing(tmp_path, read):
         ),
         (
             "a1,pool,WETH,borrow,5",
-            'positions.csv:2: side: "borrow" is unknown; expected one of collateral, debt; '
-            "did you mean debt?",
+            'positions.csv:2: side: "borrow" is unknown; expected one of collateral, debt, long, '
+            "short; did you mean debt?",
         ),
         (
             "a1,pool,WETH,Debt,5",
-            'positions.csv:2: side: "Debt" is unknown; expected one of collateral, debt; '
-            "did you mean debt?",
+            'positions.csv:2: side: "Debt" is unknown; expected one of collateral, debt, long, '
+            "short; did you mean debt?",
         ),
         (
             "a1,pool,WETH,debt,5\n# x\na1,pool,WETH,debt,6",
@@ -370,3 +370,32 @@ def test_recorded_candles_of_one_asset(shared):
     )
     assert table.prices.shape == (808, 1)
     assert 0.85 < table.prices.min() < 0.93
+
+
+CONTRACTS = (
+    "account_id,venue,asset,side,amount,entry\n"
+    "a1,pool,USDC,collateral,100,\n"
+    "a1,pool,WETH-PERP,long,2,2950.5\n"
+    "a1,pool,WETH-30D-3200-C,short,1,\n"
+)
+
+
+def test_contracts_have_a_side_and_maybe_an_entry_price(read, tmp_path):
+    table = read(CONTRACTS)
+    assert table.side.tolist() == ["collateral", "long", "short"]
+    assert table.entry is not None
+    assert_close(np.nan_to_num(table.entry, nan=-1.0), [-1.0, 2950.5, -1.0], rtol=0, atol=0)
+    write_positions(tmp_path / "copy.csv", table)
+    again = read_positions(tmp_path / "copy.csv", venues=VENUES, assets=ASSETS)
+    assert again.entry is not None
+    assert np.array_equal(again.entry, table.entry, equal_nan=True)
+
+
+def test_contracts_on_unknown_assets_and_stray_entry_prices_are_refused(problems):
+    assert problems(CONTRACTS.replace("WETH-PERP", "DOGE-PERP"))[0].startswith(
+        'positions.csv:3: asset: "DOGE" has a position but no price'
+    )
+    stray = problems(CONTRACTS.replace("100,\n", "100,5\n"))
+    assert stray == ["positions.csv:2: entry: goes with side long or short; leave it empty"]
+    negative = problems(CONTRACTS.replace("2950.5", "-1"))
+    assert negative == ["positions.csv:3: entry: -1 is negative; expected a price, 0 or more"]

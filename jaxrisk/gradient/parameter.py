@@ -15,6 +15,7 @@ from jaxrisk.market.paths import Gbm, GivenMoves, JumpDiffusion, Pegged
 from jaxrisk.market.shock import ParametrisedShock
 from jaxrisk.system.system import System
 from jaxrisk.venue.deposit_pool import DepositPool
+from jaxrisk.venue.margin_accounts import MarginAccounts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +70,13 @@ def parameters(system: System, kinds: Sequence[str] = KINDS) -> list[Parameter]:
         elif kind == "depth":
             found.append(Parameter(kind, 1.0, _with_depth))
         elif kind in ("liquidation_threshold", "liquidation_bonus", "insurance"):
-            # A pool of deposits has penalties of its own: the bonus would be a meaningless zero.
+            # Pools of deposits and contracts have fees of their own: a bonus would be a meaningless
+            # zero.
             found += [
                 _of_venue(system, kind, i)
                 for i, venue in enumerate(system.venues)
-                if kind != "liquidation_bonus" or not isinstance(venue.execution, DepositPool)
+                if kind != "liquidation_bonus"
+                or not isinstance(venue.execution, DepositPool | MarginAccounts)
             ]
     return found
 

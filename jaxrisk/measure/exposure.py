@@ -15,12 +15,13 @@ from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
+from jaxrisk.measure.owner import account_health
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import per_account
-from jaxrisk.venue.health import health_factor, toxic, value_accounts
+from jaxrisk.venue.health import toxic, value_accounts
 from jaxrisk.venue.limits import headroom
 from jaxrisk.venue.venue import Venue
 
@@ -175,16 +176,17 @@ def snapshot(system: System) -> dict[str, float | int]:
     """Return the state of the whole book at the prices each venue sees, as plain numbers.
 
     `accounts` (positions, so an owner on two venues counts twice), `debt_usd`, `collateral_usd`,
-    `median_health_factor` of accounts that owe (NaN where none does), `debt_below_health_1_1_usd`,
-    `liquidatable_accounts` (health below 1), `insolvent_accounts` (collateral worth less than the
-    debt), `toxic_share_frac` (share of debt in positions whose loan to value exceeds
-    1 / (1 + bonus)), `debt_herfindahl` (sum of squared shares of debt by account: 1 where one owes
-    everything; its inverse is the effective number of borrowers) and `largest_debt_share_frac`.
+    `median_health_factor` of accounts that owe or hold contracts (NaN where none does),
+    `debt_below_health_1_1_usd`, `liquidatable_accounts` (health below 1), `insolvent_accounts`
+    (collateral worth less than the debt), `toxic_share_frac` (share of debt in positions whose loan
+    to value exceeds 1 / (1 + bonus)), `debt_herfindahl` (sum of squared shares of debt by account:
+    1 where one owes everything; its inverse is the effective number of borrowers) and
+    `largest_debt_share_frac`.
     Shares are 0 where nothing is owed. Summed in float64.
     """
     blocks = [np.asarray(_opening(venue, system.market), np.float64) for venue in system.venues]
     collateral, debt, health, poisoned = np.concatenate(blocks, axis=1)
-    owing = debt > 0
+    owing = np.isfinite(health)
     total = float(debt.sum())
     share = debt / total if total > 0 else np.zeros_like(debt)
     return {
@@ -242,7 +244,7 @@ def _opening(venue: Venue, market: Market) -> Float[Array, "4 account"]:
     """Return collateral, debt, health and the toxic flag of every account, stacked."""
     price = opening_prices(venue.oracle, market)
     value = value_accounts(venue.accounts, venue.collateral.liquidation_threshold, price)
-    health = health_factor(venue, price)
+    health = account_health(venue, price)
     return jnp.stack([value.collateral, value.debt, health, toxic(venue, price)])
 
 

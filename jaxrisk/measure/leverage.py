@@ -10,9 +10,11 @@ from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
+from jaxrisk.measure.margin import margin_columns
 from jaxrisk.measure.solvency import BalanceSheet
 from jaxrisk.venue.health import health_factor, toxic, value_accounts
 from jaxrisk.venue.liquidation_price import liquidation_price
+from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.venue import Venue
 
 
@@ -79,13 +81,16 @@ def account_columns(
     """Return `account_leverage` at seen prices on the host, with liquidation prices.
 
     Float64 columns in account order, `toxic` boolean, plus one `liquidation_price_<asset>_usd` for
-    each asset that has such a price for some account (NaN for the others).
+    each asset that has such a price for some account (NaN for the others). Accounts on margin have
+    the figures of `account_margin`.
 
     Args:
         venue: the venue and its book.
         market: the market at rest.
         moves: `(asset,)` which assets fall together in the distance to liquidation.
     """
+    if isinstance(venue.execution, MarginAccounts):
+        return margin_columns(venue, market)
     figures, prices = _figures(venue, market, jnp.asarray(moves))
     columns: dict[str, np.ndarray] = {
         name: np.asarray(values, np.float64) for name, values in figures.items()

@@ -28,6 +28,7 @@ from jaxrisk.run.build_market import (
     volatilities,
 )
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
+from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.real_book import read_user_totals
@@ -38,6 +39,7 @@ from jaxrisk.venue.account import Accounts, account_ids
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.lender_auctions import LenderAuctions
+from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.presets import PRESETS, Terms
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
@@ -113,8 +115,8 @@ def build(config: Config) -> Built:
     )
     venues, books = [], []
     for name, section in config.venues.items():
-        accounts, book = _accounts(name, positions, market.assets, terms[name], dtype)
-        venues.append(_venue(name, section, accounts, market.assets, config.run))
+        accounts, book, more = _accounts(name, section, positions, prices, terms[name], dtype)
+        venues.append(_venue(name, section, accounts, market.assets, config.run, more))
         books.append(book)
         _note_liquidity(name, section, venues[-1], market.assets, notes)
     system = System(
@@ -271,8 +273,14 @@ def _positions(
 
 
 def _accounts(
-    name: str, table: PositionTable, assets: Sequence[str], terms: Terms, dtype: np.dtype
-) -> tuple[Accounts, VenueBook]:
+    name: str,
+    section: VenueSection,
+    table: PositionTable,
+    prices: Mapping[str, float],
+    terms: Terms,
+    dtype: np.dtype,
+) -> tuple[Accounts, VenueBook, dict[str, Any]]:
+    """Return a venue's accounts, their names, and what else its preset has to know."""
     here = table.venue == name
     if not here.any():
         raise DataError(f"{table.source}: no position on venue {name}; add some or drop the venue")
@@ -282,9 +290,19 @@ def _accounts(
         "side": table.side[here],
         "amount": table.amount[here],
         "category": table.category[here],
+        "entry": np.full(here.sum(), np.nan) if table.entry is None else table.entry[here],
     }
+    assets, more = tuple(prices), {}
     try:
-        accounts = Accounts.from_table(own, assets=assets, categories=terms.categories, dtype=dtype)
+        if PRESETS[section.preset].contracts:
+            accounts, held = contract_accounts(
+                own, settlement=str(section.options["settlement"]), assets=assets, dtype=dtype
+            )
+            more = {"instruments": held, "prices": prices}
+        else:
+            accounts = Accounts.from_table(
+                own, assets=assets, categories=terms.categories, dtype=dtype
+            )
     except ValueError as error:
         raise DataError(
             [f"{table.source}: venue {name}: {p}" for p in str(error).split("\n")]
@@ -292,15 +310,21 @@ def _accounts(
     ids = account_ids(own)
     category = dict(zip(map(str, own["account_id"]), map(str, own["category"]), strict=True))
     owner = dict(zip(map(str, own["account_id"]), map(str, table.owner[here]), strict=True))
-    return accounts, VenueBook(
+    names = VenueBook(
         account_id=tuple(ids),
         category=tuple(category[i] for i in ids),
         owner=tuple(owner[i] for i in ids),
     )
+    return accounts, names, more
 
 
 def _venue(
-    name: str, section: VenueSection, accounts: Accounts, assets: Sequence[str], run: RunSection
+    name: str,
+    section: VenueSection,
+    accounts: Accounts,
+    assets: Sequence[str],
+    run: RunSection,
+    more: Mapping[str, Any],
 ) -> Any:
     try:
         return PRESETS[section.preset].build(
@@ -313,6 +337,7 @@ def _venue(
             insurance=section.insurance_usd,
             **_coverage(section),
             **_options(name, section),
+            **more,
         )
     except ValueError as error:
         raise ConfigError(_in_venue(name, error)) from error
@@ -346,9 +371,9 @@ def _note_liquidity(
 ) -> None:
     """Note where available liquidity is the preset's; a venue that issues its coin holds none.
 
-    Where lenders' deposits are stated, so is what is not lent out.
+    Where lenders' deposits are stated, so is what is not lent out; margin is nobody's loan.
     """
-    if isinstance(venue.execution, LenderAuctions):
+    if isinstance(venue.execution, LenderAuctions | MarginAccounts):
         return
     held = np.asarray(venue.pool[Pool.CASH]) > 0
     unstated = [
@@ -394,6 +419,10 @@ _EXECUTION_NOTES = {
     "kicked once the market is below their neutral price",
     BandConversion: "outsiders trade the bands to the market price in every round; what they sell "
     "back moves no price",
+    MarginAccounts: "contracts are closed by market orders that sell and buy what they hedge into, "
+    "at any price; whoever stands outside of the book pays and is paid in cash, and is never "
+    "deleveraged; deleveraging closes at bankruptcy prices, and where market orders cost more than "
+    "an account has it takes unrealised profit",
 }
 
 

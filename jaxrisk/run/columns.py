@@ -21,6 +21,8 @@ BEARERS: dict[str, str] = {
     "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
     "recognises",
     "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
+    "open positions (socialised)": "spread over all accounts with open positions, by notional",
+    "account holders (deficit carried)": "missing from what the venue holds for its accounts",
     "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",
     "token holders (dilution)": "raised by issuing the protocol's token",
 }
@@ -124,6 +126,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "taken from stakers of {venue} on top of the bad debt they covered, for the protocol",
         ),
         ("{bearer}_{venue}_usd", "USD", "bad debt on {venue} that ends on: {bearer}"),
+        (
+            "funding_{venue}_usd",
+            "USD",
+            "funding that accounts of {venue} paid to whoever stands outside of the book",
+        ),
         ("unsold_{venue}_usd", "USD", "collateral {venue} took over and has not sold at the end"),
         ("vault_{vault}_stated_share_price", "1", "share price that {vault} states, opening 1"),
         (
@@ -138,6 +145,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("category?", "text", "collateral category (e-mode) the account has chosen"),
         ("owner?", "text", "owner as named in the position table"),
         ("collateral_usd", "USD", "value of collateral at the start"),
+        ("equity_usd?", "USD", "collateral and profit of contracts at the start"),
+        ("notional_usd?", "USD", "worth of what contracts are about, longs and shorts added up"),
+        ("maintenance_margin_usd?", "USD", "equity that contracts need"),
         ("debt_usd", "USD", "value of debt at the start"),
         ("loan_to_value_frac", "fraction", "debt over collateral"),
         ("health_factor", "1", "threshold-weighted collateral over debt; liquidatable below 1"),

@@ -23,6 +23,7 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.band_conversion import BandConversion
+from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
 from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Pool, Venue
 from jaxrisk.venue.waterfall import DEPOSITORS, Residual
@@ -41,7 +42,7 @@ MEASURES = (
 PRICE_CHANGES = np.round(np.linspace(-0.8, 0.2, 101), 4)
 QUANTILES = (5, 25, 50, 75, 95)
 
-# Bad debt below this share of a venue's debt is rounding of float32, not a loss.
+# Bad debt below this share of what is lent or held on margin is rounding of float32, not a loss.
 _DUST = 1e-9
 
 
@@ -52,10 +53,10 @@ def scenario_table(
     wide = lambda x: np.asarray(x, np.float64)
     count = len(outcome.rounds)
     mid = wide(system.market.mid)
-    debt = sum(
-        float(wide(v.pool[Pool.DEBT]) @ mid[list(v.accounts.debt_assets)]) for v in system.venues
+    at_stake = sum(
+        float(wide(v.pool[_at_stake(v)]) @ mid[list(v.accounts.debt_assets)]) for v in system.venues
     )
-    clean = lambda x: np.where(np.abs(x) > _DUST * debt, x, 0.0)
+    clean = lambda x: np.where(np.abs(x) > _DUST * at_stake, x, 0.0)
     table: dict[str, np.ndarray] = {
         "scenario": np.arange(first, first + count),
         "bad_debt_usd": clean(wide(outcome.bad_debt).sum(axis=1)),
@@ -63,7 +64,7 @@ def scenario_table(
         "borrower_loss_usd": wide(outcome.borrower_loss).sum(axis=1),
         "supplier_loss_usd": clean(wide(outcome.supplier_loss).sum(axis=1)),
         "shortfall_usd": clean(wide(outcome.shortfall).sum(axis=1)),
-        "keeper_profit_usd": wide(outcome.keeper_profit).sum(axis=1),
+        "keeper_profit_usd": clean(wide(outcome.keeper_profit).sum(axis=1)),
         "protocol_fee_usd": wide(outcome.protocol_fee).sum(axis=1),
         "conservation_error_frac": wide(outcome.conservation_error),
         "rounds": wide(outcome.rounds),
@@ -81,6 +82,8 @@ def scenario_table(
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
         if any(isinstance(fund, StakedCoverage) for fund in venue.waterfall):
             table[f"slash_fee_{venue.name}_usd"] = wide(outcome.slash_fee)[:, v]
+        if isinstance(venue.execution, MarginAccounts):
+            table[f"funding_{venue.name}_usd"] = wide(outcome.funding)[:, v]
         if play_of(venue).unsold is not None:
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
         if venue.residual is Residual.BORROWERS:
@@ -94,9 +97,18 @@ def scenario_table(
     return table
 
 
+def _at_stake(venue: Venue) -> Pool:
+    """Return the row of the balance sheet that losses of a venue are measured against."""
+    return Pool.SUPPLIED if isinstance(venue.execution, MarginAccounts) else Pool.DEBT
+
+
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
+    if isinstance(venue.execution, MarginAccounts):
+        behind = (outcome.deleveraged, outcome.socialised, outcome.supplier_loss)
+        paid += [values[:, index] for values in behind]
+        return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
     if venue.residual is Residual.BORROWERS:
@@ -114,6 +126,8 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
+    if isinstance(venue.execution, MarginAccounts):
+        return (*venue.fund_names, WINNERS, POSITIONS, DEFICIT)
     own = ("treasury",) if venue.treasury_pays else ()
     pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
     return (*own, *venue.fund_names, *pooled, venue.residual.value)
@@ -302,18 +316,21 @@ def book_findings(built: Built) -> list[str]:
     ]
     for venue, book in zip(built.system.venues, built.books, strict=True):
         columns = account_columns(venue, built.system.market, built.volatile)
-        debt, total = columns["debt_usd"], columns["debt_usd"].sum()
+        what_counts = "notional" if "notional_usd" in columns else "debt"
+        debt = columns[f"{what_counts}_usd"]
+        equity = columns.get("equity_usd", columns["collateral_usd"] - columns["debt_usd"])
+        total = debt.sum()
         for what, hit in (
             ("have health factor < 1 at the start: keepers may call them from the first step",
              columns["health_factor"] < 1.0),
             ("owe more than their collateral is worth at the start",
-             columns["collateral_usd"] < debt),
+             equity < 0),
         ):  # fmt: skip
             if hit.any():
                 first = int(np.argmax(hit))
                 findings.append(
                     f"venue {venue.name}: {int(hit.sum())} accounts "
-                    f"({debt[hit].sum() / total:.2%} of debt) {what}; first: "
+                    f"({debt[hit].sum() / total:.2%} of {what_counts}) {what}; first: "
                     f"{book.account_id[first]} (health {columns['health_factor'][first]:.3f})"
                 )
     return findings

@@ -1,4 +1,4 @@
-"""The position table: one row a collateral or debt of an account, checked as it is read."""
+"""The position table: a row a collateral, debt or contract of an account, checked when read."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,14 @@ from jaxtyping import Float, Shaped
 
 from jaxrisk.run.hints import closest, expected_one_of
 from jaxrisk.run.rows import Problems, Rows, read_rows, write_rows
+from jaxrisk.venue.presets.instruments import underlying_of
 
-SIDES = ("collateral", "debt")
+LOAN_SIDES = ("collateral", "debt")
+CONTRACT_SIDES = ("long", "short")
+SIDES = (*LOAN_SIDES, *CONTRACT_SIDES)
 REQUIRED = ("account_id", "venue", "asset", "side", "amount")
 OPTIONAL = ("category", "owner")
+ENTRY = "entry"
 SYNTHETIC = "synthetic:"
 """Start of the source of a generated book: it travels with the file as its first comment."""
 
@@ -26,6 +30,10 @@ _SIDE_SYNONYMS = {
     "supplied": "collateral",
     "deposit": "collateral",
     "asset": "collateral",
+    "buy": "long",
+    "bought": "long",
+    "sell": "short",
+    "sold": "short",
 }
 
 Text = Shaped[np.ndarray, " row"]
@@ -38,13 +46,15 @@ class PositionTable:
     Attributes:
         account_id: name of the account within its venue.
         venue: venue it stands on.
-        asset: asset of this row.
-        side: `collateral` or `debt`.
-        amount: token units, 0 or more.
+        asset: asset of this row, or the name of a contract.
+        side: `collateral` or `debt`; `long` or `short` in a contract.
+        amount: token units or contracts, 0 or more.
         category: e-mode category of the account, empty for none; the same on all its rows.
         owner: who holds the account, empty where unknown.
         source: where the table comes from, for reports.
         synthetic: whether it was generated.
+        entry: price at which a contract was entered, NaN where not stated; `None` where no row
+            states one.
     """
 
     account_id: Text
@@ -56,6 +66,7 @@ class PositionTable:
     owner: Text
     source: str
     synthetic: bool = False
+    entry: Float[np.ndarray, " row"] | None = None
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -91,7 +102,7 @@ class PositionTable:
             account_id=account_id[account],
             venue=np.full(len(account), venue),
             asset=np.array([*assets, *assets])[holding],
-            side=np.repeat(SIDES, len(assets))[holding],
+            side=np.repeat(LOAN_SIDES, len(assets))[holding],
             amount=amount[account, holding],
             category=category[account],
             owner=np.full(len(account), ""),
@@ -110,7 +121,7 @@ def read_positions(
     """Return the positions of a CSV or Parquet file.
 
     Args:
-        path: columns `account_id, venue, asset, side, amount` and maybe `category, owner`.
+        path: columns `account_id, venue, asset, side, amount` and maybe `category, owner, entry`.
         venues: venues that exist.
         assets: assets that have a price.
         categories: e-mode categories that exist; `None` checks none.
@@ -122,7 +133,7 @@ def read_positions(
     rows.require(REQUIRED)
     problems = Problems(path)
     for name in set(rows.names) - {*REQUIRED, *OPTIONAL}:
-        if near := closest(name, OPTIONAL):
+        if near := closest(name, () if name == ENTRY else (*OPTIONAL, ENTRY)):
             problems.add(f"unknown column {name}. Did you mean {near}?")
     text = {name: rows.text(name) for name in REQUIRED if name != "amount"}
     text |= {
@@ -130,6 +141,7 @@ def read_positions(
         for name in OPTIONAL
     }
     amount = _amounts(rows, problems)
+    entry = _entries(rows, text["side"], problems) if ENTRY in rows.names else None
     _check_names(rows, text, venues, assets, categories, problems)
     _check_duplicates(rows, text, problems)
     text["category"] = _account_category(rows, text, problems)
@@ -144,6 +156,7 @@ def read_positions(
         amount=amount,
         source=source if synthetic else path.name,
         synthetic=synthetic,
+        entry=entry,
     )
 
 
@@ -157,6 +170,9 @@ def write_positions(path: Path, table: PositionTable, *, comment: Sequence[str] 
     """
     names = [*REQUIRED, *(name for name in OPTIONAL if np.any(getattr(table, name) != ""))]
     columns = {name: getattr(table, name) for name in names}
+    if table.entry is not None:
+        stated = np.where(np.isnan(table.entry), 0.0, table.entry)
+        columns[ENTRY] = np.where(np.isnan(table.entry), "", stated.astype(str))
     write_rows(path, columns, (table.source, *comment))
 
 
@@ -168,6 +184,23 @@ def _amounts(rows: Rows, problems: Problems) -> Float[np.ndarray, " row"]:
     return amount
 
 
+def _entries(rows: Rows, side: Text, problems: Problems) -> Float[np.ndarray, " row"]:
+    """Return entry prices, NaN where the column is empty."""
+    text = rows.text(ENTRY)
+    entry = np.full(len(text), np.nan)
+    stated = np.flatnonzero(text != "")
+    entry[stated] = rows.take(stated).number(ENTRY, problems)
+    for i in stated:
+        problem = ""
+        if side[i] not in CONTRACT_SIDES:
+            problem = "goes with side long or short; leave it empty"
+        elif entry[i] < 0:
+            problem = f"{entry[i]:g} is negative; expected a price, 0 or more"
+        if problem:
+            problems.add(problem, line=int(rows.lines[i]), column=ENTRY)
+    return entry
+
+
 def _check_names(
     rows: Rows,
     text: dict[str, Text],
@@ -176,7 +209,15 @@ def _check_names(
     categories: Collection[str] | None,
     problems: Problems,
 ) -> None:
-    """Note each unknown name once, at its first row."""
+    """Note each unknown name once, at its first row; a contract by the asset that it is about."""
+    about = np.array(
+        [
+            underlying_of(name) if side in CONTRACT_SIDES else name
+            for name, side in zip(text["asset"].tolist(), text["side"].tolist(), strict=True)
+        ],
+        str,
+    )
+    text = {**text, "asset": about}
     allowed = {"venue": venues, "asset": assets, "side": SIDES}
     if categories is not None:
         allowed["category"] = ("", *categories)

@@ -448,11 +448,11 @@ def wait(
     venue: Venue,
     book: tuple[Tranche, ...],
     state: VenueState,
-    price: Float[Array, " debt_asset"],
+    market: Market,
     rules: StepRules,
 ) -> VenueState:
     """Return the state with its lots a step older: every cohort moves on, the last two merge."""
-    del venue, book, price
+    del venue, book, market
     lots = aged(state.execution, rules.step_years)
     return dataclasses.replace(state, execution=lots)
 

@@ -102,11 +102,11 @@ def wait(
     venue: Venue,
     book: Book,
     state: VenueState,
-    price: Float[Array, " debt_asset"],
+    market: Market,
     rules: StepRules,
 ) -> VenueState:
     """Return the state a step later: the limit on the oracle's jumps runs out."""
-    del venue, book, price
+    del venue, book, market
     bands: BandState = state.execution
     oracle = dataclasses.replace(bands.oracle, elapsed=bands.oracle.elapsed + rules.step_years)
     return dataclasses.replace(state, execution=dataclasses.replace(bands, oracle=oracle))

@@ -18,7 +18,7 @@ from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.rounds import bounded_rounds
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.execution import play_of
-from jaxrisk.system.offer import Offer, summed
+from jaxrisk.system.offer import Dealt, Offer, summed
 from jaxrisk.system.ration import rations
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.venue import Venue
@@ -94,9 +94,22 @@ def _gone_through(
     # Accounts can be closed without a sale, and that may bring down others.
     happened = jnp.any(total > 0) | (summed([offer.moved.calls for _, offer in played]) > 0)
     buyers = [offer.bought for _, offer in played if offer.bought is not None]
+    paid = market.mid
     if buyers:
-        after, states = _bought(system, after, states, played, summed(buyers))
+        after, states, paid = _bought(system, after, states, played, summed(buyers))
+        happened = happened | jnp.any(summed(buyers) > 0)
+    dealt = Dealt(before=market, after=after, received=received, paid=paid)
+    states = tuple(
+        _settled(venue, book, state, wanted, dealt)
+        for venue, book, state, (wanted, _) in zip(system.venues, books, states, looks, strict=True)
+    )
     return after, states, happened
+
+
+def _settled(venue: Venue, book: Book, state: VenueState, wanted: Any, dealt: Dealt) -> VenueState:
+    """Return the venue once it is known what was paid, where that is the accounts' affair."""
+    settle = play_of(venue).settle
+    return state if settle is None else settle(venue, book, state, wanted, dealt)
 
 
 def _bought(
@@ -105,8 +118,8 @@ def _bought(
     states: tuple[VenueState, ...],
     played: list[tuple[VenueState, Offer]],
     total: Float[Array, " asset"],
-) -> tuple[Market, tuple[VenueState, ...]]:
-    """Return market and venues after what keepers pay with was bought, sales having come first."""
+) -> tuple[Market, tuple[VenueState, ...], Float[Array, " asset"]]:
+    """Return market, venues and mean prices after the round's purchases; sales come first."""
     after, cost = system.liquidity.buy(market, total)
     paid = cost / positive_or_one(total)
     states = tuple(
@@ -117,7 +130,7 @@ def _bought(
         )
         for state, (_, offer) in zip(states, played, strict=True)
     )
-    return after, states
+    return after, states, paid
 
 
 def _through(offers: tuple[Offer, ...], shares: tuple[Float[Array, ""], ...]) -> tuple[Offer, ...]:
@@ -131,8 +144,14 @@ def _rations(
 
     The margin of a class is what it would earn before slippage, after its costs and the return
     that keepers ask for, over what it would sell: so much may be lost in slippage, and no more.
+    Orders at the market come first and whole, and leave the others the rest of the room.
     """
-    classes = [offer for own in offers for offer in own]
+    everything = [offer for own in offers for offer in own]
+    classes = [offer for offer in everything if not offer.at_market]
+    ahead = [offer.sold for offer in everything if offer.at_market]
+    whole = jnp.ones((), market.price.dtype)
+    if not classes:
+        return [tuple(whole for _ in own) for own in offers]
     keeper, mid, depth = system.keeper, market.mid, system.liquidity.depth.now(market)
     sold = jnp.stack([offer.sold for offer in classes])
     outlay = jnp.stack([offer.paid for offer in classes]) * (1.0 + keeper.minimum_return)
@@ -141,8 +160,12 @@ def _rations(
     worth = jnp.sum(sold * mid[None, :], axis=1)
     margin = jnp.broadcast_to((1.0 - outlay / positive_or_one(worth))[:, None], sold.shape)
     volume = jnp.stack([system.liquidity.law.volume_within(m, depth) for m in margin])
-    shares = iter(rations(sold, volume / mid[None, :]))
-    return [tuple(next(shares) for _ in own) for own in offers]
+    room = volume / mid[None, :]
+    if ahead:
+        room = room - summed(ahead)[None, :]
+        room = jnp.where(room > 0, room, jnp.zeros_like(room))
+    shares = iter(rations(sold, room))
+    return [tuple(whole if o.at_market else next(shares) for o in own) for own in offers]
 
 
 def _with_flows(

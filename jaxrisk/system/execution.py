@@ -12,6 +12,7 @@ from jaxrisk.system import (
     band_trades,
     keeper_calls,
     lender_play,
+    margin_play,
     pool_play,
 )
 from jaxrisk.system.offer import Offer
@@ -20,6 +21,7 @@ from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.lender_auctions import LenderAuctions
+from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -41,8 +43,10 @@ class Play:
         go: `(system, venue, book, state, market, wanted, offers, shares) -> (state, offer)`: the
             venue after every class went through as far as it was rationed, its balance sheet
             booked in units, and all that was moved and is sold.
-        wait: `(venue, book, state, price, rules) -> state`: what a step of time does to what this
+        wait: `(venue, book, state, market, rules) -> state`: what a step of time does to what this
             kind of execution keeps, after interest; `None` where it keeps nothing that changes.
+        settle: `(venue, book, state, wanted, dealt) -> state`: the venue once it is known what the
+            round's orders brought; `None` where that is the keepers' affair.
         unsold: `(venue, kept, mid) -> (gap, worth)`: claims beyond the worth of what was taken
             over for them, and that worth, in the numeraire; `None` where nothing is taken over.
         standing: `(venue, book, state, mid) -> (account,)`: value behind each account, tranche
@@ -53,6 +57,7 @@ class Play:
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
     go: Callable[..., tuple[VenueState, Offer]]
     wait: Callable[..., VenueState] | None = None
+    settle: Callable[..., VenueState] | None = None
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
     idle_without_offers: bool = False
@@ -76,6 +81,14 @@ _PLAYS: dict[type, Play] = {
         go=band_trades.go,
         wait=band_trades.wait,
         standing=band_trades.standing,
+    ),
+    MarginAccounts: Play(
+        look=margin_play.look,
+        go=margin_play.go,
+        wait=margin_play.wait,
+        settle=margin_play.settle,
+        standing=margin_play.standing,
+        idle_without_offers=True,
     ),
 }
 

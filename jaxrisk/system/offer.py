@@ -6,7 +6,8 @@ from typing import TypeVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxrisk.numerics.pytree import pytree
+from jaxrisk.market.state import Market
+from jaxrisk.numerics.pytree import pytree, static
 
 
 @pytree
@@ -71,6 +72,7 @@ class Offer:
         paid: what the keepers would pay for it, at the market's mid.
         bought: `(asset,)` units bought in the market to pay with, whose cost is not in `paid`;
             `None` where nothing ever is. Read from what went through, not from what is wanted.
+        at_market: dealt at whatever the market gives, so never rationed, and ahead of all others.
     """
 
     moved: Moved
@@ -78,6 +80,7 @@ class Offer:
     sold: Float[Array, " asset"]
     paid: Float[Array, ""]
     bought: Float[Array, " asset"] | None = None
+    at_market: bool = static(default=False)
 
     def __mul__(self, share: Float[Array, ""]) -> "Offer":
         """Return the part of the offer that goes through."""
@@ -87,6 +90,7 @@ class Offer:
             sold=self.sold * share,
             paid=self.paid * share,
             bought=None if self.bought is None else self.bought * share,
+            at_market=self.at_market,
         )
 
     def __add__(self, other: "Offer") -> "Offer":
@@ -97,7 +101,25 @@ class Offer:
             sold=self.sold + other.sold,
             paid=self.paid + other.paid,
             bought=_either(self.bought, other.bought),
+            at_market=self.at_market and other.at_market,
         )
+
+
+@pytree
+class Dealt:
+    """What became of all orders of a round.
+
+    Attributes:
+        before: the market before it.
+        after: the market after it.
+        received: `(asset,)` mean price of what was sold, 0 where nothing was.
+        paid: `(asset,)` mean price of what was bought.
+    """
+
+    before: Market
+    after: Market
+    received: Float[Array, " asset"]
+    paid: Float[Array, " asset"]
 
 
 def _either(

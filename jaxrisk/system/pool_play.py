@@ -370,7 +370,7 @@ def _redemptions(
 
 
 def wait(
-    venue: Venue, book: Book, state: VenueState, price: Float[Array, "1"], rules: StepRules
+    venue: Venue, book: Book, state: VenueState, market: Market, rules: StepRules
 ) -> VenueState:
     """Return the state a step later: fees have faded, and chosen rates have accrued.
 
@@ -390,7 +390,7 @@ def wait(
         accrued = growth * jnp.sum(tranche.accounts.debt[0] * more[0])
         interest = interest.at[tranche.category].add(accrued)
         debt.append(owed + more)
-    total, share = jnp.sum(interest), slot.interest_kept
+    total, share, price = jnp.sum(interest), slot.interest_kept, _mids(venue, market)[1]
     return dataclasses.replace(
         state,
         debt=tuple(debt),
@@ -400,8 +400,7 @@ def wait(
             debt=total[None], supplied=total[None] * (1.0 - share), treasury=total[None] * share
         ),
         execution=dataclasses.replace(kept, deposits=kept.deposits + (1.0 - share) * interest),
-        flows=state.flows
-        + booked(interest=total * price[0], reserve_interest=total * share * price[0]),
+        flows=state.flows + booked(interest=total * price, reserve_interest=total * share * price),
     )
 
 

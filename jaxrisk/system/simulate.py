@@ -178,6 +178,21 @@ class Outcome:
         return self._flow(Flow.BORROWER_LOSS)
 
     @property
+    def deleveraged(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt that accounts in profit gave up theirs for."""
+        return self._flow(Flow.DELEVERAGED)
+
+    @property
+    def socialised(self) -> Float[Array, "*scenario venue"]:
+        """Bad debt spread over open positions."""
+        return self._flow(Flow.SOCIALISED)
+
+    @property
+    def funding(self) -> Float[Array, "*scenario venue"]:
+        """Funding that accounts paid to outsiders."""
+        return self._flow(Flow.FUNDING)
+
+    @property
     def interest(self) -> Float[Array, "*scenario venue"]:
         """Interest accrued by borrowers."""
         return self._flow(Flow.INTEREST)

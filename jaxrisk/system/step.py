@@ -69,7 +69,7 @@ def accrue(
     for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True):
         price = select(mid, venue.accounts.debt_assets)
         accrued, wait = _accrue_venue(venue, venue_state, price, rules), play_of(venue).wait
-        venues.append(accrued if wait is None else wait(venue, book, accrued, price, rules))
+        venues.append(accrued if wait is None else wait(venue, book, accrued, state.market, rules))
     return dataclasses.replace(state, venues=tuple(venues))
 
 

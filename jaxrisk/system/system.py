@@ -92,6 +92,9 @@ class Flow(IntEnum):
     CONVERSION_LOSS = 19  # what accounts lost to these trades
     RELEASED = 20  # debt repaid with borrowed coin that stood in the account's bands
     SLASH_FEE = 21  # taken from stakers on top of the bad debt they paid, for the protocol
+    FUNDING = 22  # funding that accounts paid to outsiders; negative where they got it
+    DELEVERAGED = 23  # bad debt that accounts in profit gave up theirs for
+    SOCIALISED = 24  # bad debt spread over open positions
 
 
 @pytree

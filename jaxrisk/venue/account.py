@@ -13,6 +13,19 @@ from jaxrisk.numerics.pytree import pytree, static
 
 
 @pytree
+class Positions:
+    """What accounts hold in contracts; leaves are `(contract, account)`.
+
+    Attributes:
+        size: contracts held, negative where sold.
+        entry: quoted price at which they were entered; 0 for options whose premium has been paid.
+    """
+
+    size: Float[Array, "contract account"]
+    entry: Float[Array, "contract account"]
+
+
+@pytree
 class Accounts:
     """Positions of accounts on one venue, shared by all scenarios.
 
@@ -24,6 +37,7 @@ class Accounts:
         debt_assets: index in the system's asset axis of each debt row.
         rate: `(account,)` interest rate a year that the borrower has chosen; `None` where the venue
             sets one for all.
+        positions: in contracts, margined by the collateral; `None` where the venue has none.
     """
 
     collateral: Float[Array, "collateral_asset account"]
@@ -32,6 +46,7 @@ class Accounts:
     collateral_assets: tuple[int, ...] = static()
     debt_assets: tuple[int, ...] = static()
     rate: Float[Array, " account"] | None = None
+    positions: Positions | None = None
 
     @property
     def count(self) -> int:
@@ -104,6 +119,12 @@ def take(accounts: Accounts, order: Int[Array, " chosen"]) -> Accounts:
         collateral_assets=accounts.collateral_assets,
         debt_assets=accounts.debt_assets,
         rate=None if accounts.rate is None else columns(accounts.rate, order),
+        positions=None
+        if accounts.positions is None
+        else Positions(
+            size=columns(accounts.positions.size, order),
+            entry=columns(accounts.positions.entry, order),
+        ),
     )
 
 

@@ -20,10 +20,12 @@ from jaxrisk.venue.waterfall import Capacity, Fund, Residual
 
 
 class Pool(IntEnum):
-    """Rows of a lending venue's balance sheet, in units per debt asset.
+    """Rows of a venue's balance sheet, in units per debt asset.
 
-    Cash + debt + in sale + unsettled + deficit + converted = supplied + treasury + borrowers, at
-    every moment.
+    Cash + debt + in sale + unsettled + deficit + converted = supplied + treasury + borrowers +
+    unrealised, at every moment. On a venue of contracts cash is what it has in custody, supplied is
+    what accounts have as collateral and realised profit, and whoever stands outside of the book
+    pays and gets, in cash, what the open interest that faces him gains and loses.
     """
 
     CASH = 0  # available liquidity
@@ -35,6 +37,7 @@ class Pool(IntEnum):
     IN_SALE = 6  # claims on accounts taken over, until what was taken is sold
     CONVERTED = 7  # held for borrowers, whose collateral it was
     BORROWERS = 8  # claims of borrowers on what is held for them
+    UNREALISED = 9  # profit of open positions, at the prices of the last booking
 
 
 @pytree
@@ -100,7 +103,8 @@ def imbalance(pool: Float[Array, "row debt_asset"]) -> Float[Array, " debt_asset
     """Return assets minus claims of a balance sheet in units: zero to rounding, always."""
     assets = pool[Pool.CASH] + pool[Pool.DEBT] + pool[Pool.UNSETTLED] + pool[Pool.DEFICIT]
     assets = assets + pool[Pool.IN_SALE] + pool[Pool.CONVERTED]
-    return assets - pool[Pool.SUPPLIED] - pool[Pool.TREASURY] - pool[Pool.BORROWERS]
+    claims = pool[Pool.SUPPLIED] + pool[Pool.TREASURY] + pool[Pool.BORROWERS]
+    return assets - claims - pool[Pool.UNREALISED]
 
 
 def changed_pool(**rows: Float[Array, " debt_asset"]) -> Float[Array, "row debt_asset"]:

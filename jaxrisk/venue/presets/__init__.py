@@ -26,6 +26,10 @@ from jaxrisk.venue.presets.liquity_v2 import PRESET as _LIQUITY_V2
 from jaxrisk.venue.presets.liquity_v2 import liquity_v2 as liquity_v2
 from jaxrisk.venue.presets.morpho_blue import PRESET as _MORPHO_BLUE
 from jaxrisk.venue.presets.morpho_blue import morpho_blue as morpho_blue
+from jaxrisk.venue.presets.options import PRESET as _OPTIONS
+from jaxrisk.venue.presets.options import options as options
+from jaxrisk.venue.presets.perpetuals import PRESET as _PERPETUALS
+from jaxrisk.venue.presets.perpetuals import perpetuals as perpetuals
 from jaxrisk.venue.presets.preset import Preset as Preset
 from jaxrisk.venue.presets.preset import Terms as Terms
 from jaxrisk.venue.presets.silo_v2 import PRESET as _SILO_V2
@@ -46,6 +50,8 @@ PRESETS: dict[str, Preset] = {
     "liquity_v1": _LIQUITY_V1,
     "liquity_v2": _LIQUITY_V2,
     "morpho_blue": _MORPHO_BLUE,
+    "options": _OPTIONS,
+    "perpetuals": _PERPETUALS,
     "silo_v2": _SILO_V2,
     "sky": _SKY,
     "crvusd": _CRVUSD,

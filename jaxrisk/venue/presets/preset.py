@@ -38,6 +38,7 @@ class Preset:
         optional: names of further options it takes.
         asset_options: names of parameters by asset beyond the common ones.
         coverage: whether it takes `coverage`, stakes that are slashed for its deficits.
+        contracts: accounts hold contracts; `build` then takes `instruments` and `prices` too.
     """
 
     build: Callable[..., Venue]
@@ -47,6 +48,7 @@ class Preset:
     optional: tuple[str, ...] = ()
     asset_options: tuple[str, ...] = ()
     coverage: bool = False
+    contracts: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:

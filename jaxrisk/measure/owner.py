@@ -1,0 +1,98 @@
+"""Owners with accounts on several venues: what they have and are exposed to, all taken together.
+
+Venues do not know each other: margin and health are those of each account, and a hedge elsewhere
+keeps nobody from being called. Only here are an owner's accounts netted.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxrisk.market.oracle import opening_prices
+from jaxrisk.measure.solvency import account_balance_sheets
+from jaxrisk.system.margin_book import maintenance, marks_at, opened, settlement_of, slot_of
+from jaxrisk.system.system import System
+from jaxrisk.venue.health import health_factor
+from jaxrisk.venue.margin_accounts import MarginAccounts
+from jaxrisk.venue.venue import Venue
+
+
+def account_equity(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
+    """Return what each account has at the opening, less what it owes, at `price` (numeraire)."""
+    if not isinstance(venue.execution, MarginAccounts):
+        return account_balance_sheets(venue, price).equity
+    kept, held = slot_of(venue).opening(venue.accounts), opened(venue, [venue.accounts])
+    return held.equity(kept, marks_at(venue, kept, price).value) * price[settlement_of(venue)]
+
+
+def account_exposure(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "asset account"]:
+    """Return the change of each account's equity by a log price of each asset, numeraire."""
+    slope = jax.jacfwd(lambda p: account_equity(venue, p))(price)
+    return slope.T * price[:, None]
+
+
+def account_health(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
+    """Return equity over the margin at which an account is called; of loans the health factor.
+
+    Infinite where nothing is held that needs margin. Below 1 an account is called.
+
+    Args:
+        venue: the venue and its book.
+        price: as the venue sees them.
+    """
+    if not isinstance(venue.execution, MarginAccounts):
+        return health_factor(venue, price)
+    slot, held = slot_of(venue), opened(venue, [venue.accounts])
+    kept = slot.opening(venue.accounts)
+    marks = marks_at(venue, kept, price)
+    needed = slot.close.trigger * maintenance(venue, kept, held, marks)
+    ratio = held.equity(kept, marks.value, backing=True) / jnp.where(needed > 0, needed, 1.0)
+    return jnp.where(needed > 0, ratio, jnp.full_like(ratio, jnp.inf))
+
+
+def owner_table(system: System, owners: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    """Return one row an owner, in order of first appearance, on the host.
+
+    `owner`, `accounts`, `venues`, `equity_usd`, `gross_exposure_usd`, `net_exposure_usd` (sums over
+    assets but for those whose price does not vary at the opening, of what single accounts and what
+    all of them together are exposed to), `lowest_health` (of one account: never netted).
+
+    Args:
+        system: the system.
+        owners: by venue, the owner of each account in the order of the book; an account with an
+            empty name is an owner of its own.
+
+    Raises:
+        ValueError: not one name an account.
+    """
+    names, places, equity, exposure, health = [], [], [], [], []
+    varies = np.asarray(system.market.variance) > 0
+    for v, (venue, own) in enumerate(zip(system.venues, owners, strict=True)):
+        if len(own) != venue.accounts.count:
+            raise ValueError(f"{venue.name}: {len(own)} owners of {venue.accounts.count} accounts")
+        names += [name or f"{venue.name} {i}" for i, name in enumerate(own)]
+        places += [v] * len(own)
+        mid, seen = system.market.mid, opening_prices(venue.oracle, system.market)
+        equity.append(np.asarray(account_equity(venue, mid), np.float64))
+        exposure.append(np.asarray(account_exposure(venue, mid), np.float64)[varies])
+        health.append(np.asarray(account_health(venue, seen), np.float64))
+    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    row = np.array([order[name] for name in names])
+    moved = np.concatenate(exposure, axis=1)
+    total = lambda values: np.bincount(row, weights=values, minlength=len(order))
+    lowest = np.full(len(order), np.inf)
+    np.minimum.at(lowest, row, np.concatenate(health))
+    pairs = np.unique(np.stack([row, places]), axis=1)[0]
+    net = np.stack([total(values) for values in moved])
+    return {
+        "owner": np.array(list(order), dtype=object),
+        "accounts": np.bincount(row, minlength=len(order)),
+        "venues": np.bincount(pairs, minlength=len(order)),
+        "equity_usd": total(np.concatenate(equity)),
+        "gross_exposure_usd": total(np.abs(moved).sum(axis=0)),
+        "net_exposure_usd": np.abs(net).sum(axis=0),
+        "lowest_health": lowest,
+    }

@@ -1,0 +1,81 @@
+"""From rows of the position table to accounts with positions in contracts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrisk.run.tables import CONTRACT_SIDES
+from jaxrisk.venue.account import Accounts, Positions, account_ids
+from jaxrisk.venue.presets.instruments import instrument
+
+
+def contract_accounts(
+    table: Mapping[str, Any], *, settlement: str, assets: Sequence[str], dtype: np.dtype
+) -> tuple[Accounts, tuple[str, ...]]:
+    """Return the accounts of a venue of contracts, and the names of the contracts they hold.
+
+    Args:
+        table: columns `account_id`, `asset`, `side`, `amount`, `entry` (NaN for the opening price).
+        settlement: the only asset that can be collateral.
+        assets: the system's assets, in order.
+        dtype: floating-point type.
+
+    Raises:
+        ValueError: a debt, another collateral, an unknown contract, one account long and short in
+            the same contract, or no contract at all; every problem is listed.
+    """
+    ids = {name: i for i, name in enumerate(account_ids(table))}
+    sides = [str(side) for side in table["side"]]
+    names = [str(name) for name in table["asset"]]
+    held = tuple(dict.fromkeys(n for n, s in zip(names, sides, strict=True) if s in CONTRACT_SIDES))
+    problems = _problems(table["account_id"], names, sides, settlement)
+    if settlement not in assets:
+        problems.append(f"settlement {settlement!r} is not an asset")
+    if not held:
+        problems.append("no account holds a contract; give rows with side long or short")
+    if problems:
+        raise ValueError("\n".join(problems))
+    collateral = np.zeros((1, len(ids)))
+    size = np.zeros((len(held), len(ids)))
+    entry = np.full((len(held), len(ids)), np.nan)
+    rows = zip(table["account_id"], names, sides, table["amount"], table["entry"], strict=True)
+    for account, name, side, amount, price in rows:
+        at = ids[str(account)]
+        if side in CONTRACT_SIDES:
+            size[held.index(name), at] = amount if side == "long" else -amount
+            entry[held.index(name), at] = price
+        else:
+            collateral[0, at] += amount
+    place = (list(assets).index(settlement),)
+    return Accounts(
+        collateral=jnp.asarray(collateral, dtype),
+        debt=jnp.zeros((1, len(ids)), dtype),
+        category=jnp.zeros(len(ids), jnp.int32),
+        collateral_assets=place,
+        debt_assets=place,
+        positions=Positions(size=jnp.asarray(size, dtype), entry=jnp.asarray(entry, dtype)),
+    ), held
+
+
+def _problems(
+    accounts: Sequence[Any], names: Sequence[str], sides: Sequence[str], settlement: str
+) -> list[str]:
+    """Return what cannot stand in a book of contracts."""
+    problems, seen = [], set()
+    for account, name, side in zip(accounts, names, sides, strict=True):
+        who = f"account {account}"
+        if side == "debt":
+            problems.append(f"{who}: owes {name}; accounts on margin have no debt of their own")
+        elif side == "collateral" and name != settlement:
+            problems.append(f"{who}: {name} is collateral; expected {settlement} alone")
+        elif side in CONTRACT_SIDES:
+            if (account, name) in seen:
+                problems.append(f"{who}: long and short in {name}; give the difference")
+            seen.add((account, name))
+            try:
+                instrument(name)
+            except ValueError as error:
+                problems.append(f"{who}: {error}")
+    return problems

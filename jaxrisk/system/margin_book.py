@@ -1,0 +1,158 @@
+"""A book of contracts at one moment: what units are worth, what accounts hold and have."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
+from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.margin_accounts import MarginAccounts, MarginState
+from jaxrisk.venue.requirement import MAINTENANCE
+from jaxrisk.venue.venue import Venue
+
+Rows = Float[Array, " contract"]
+PerPosition = Float[Array, "contract account"]
+
+
+@pytree
+class Marks:
+    """Contracts at given prices of the assets; every leaf of its own is `(contract,)`.
+
+    Attributes:
+        quotes: forwards and volatilities, in the settlement currency.
+        price: as quoted.
+        value: worth of a unit, settlement currency.
+        slope: change of that by a unit of the numeraire on the price of the underlying.
+        delta: units of the underlying that a unit moves like.
+        notional: worth of what a unit of the contract is about, settlement currency.
+    """
+
+    quotes: Quotes
+    price: Rows
+    value: Rows
+    slope: Rows
+    delta: Rows
+    notional: Rows
+
+
+@pytree
+class Opened:
+    """The positions at time 0, tranche after tranche.
+
+    Attributes:
+        size: `(contract, account)` signed.
+        entry: `(contract, account)` price at which they were entered, as quoted.
+        entered: `(contract, account)` worth of a unit at that price, settlement currency.
+        collateral: `(account,)` settlement currency.
+        weight: share of the collateral that counts as backing.
+    """
+
+    size: PerPosition
+    entry: PerPosition
+    entered: PerPosition
+    collateral: Float[Array, " account"]
+    weight: Float[Array, ""]
+
+    def equity(
+        self, kept: MarginState, value: Rows, *, backing: bool = False
+    ) -> Float[Array, " account"]:
+        """Return collateral, cash and unrealised profit, settlement currency.
+
+        Args:
+            kept: what still stands.
+            value: worth of a unit.
+            backing: count collateral as far as it backs positions.
+        """
+        held = self.collateral * self.weight if backing else self.collateral
+        return held + kept.cash + jnp.sum(self.profit(kept, value), axis=0)
+
+    def profit(self, kept: MarginState, value: Rows) -> PerPosition:
+        """Return the unrealised profit of each position, settlement currency."""
+        return self.size * kept.fraction * (value[:, None] - self.entered)
+
+
+def slot_of(venue: Venue) -> MarginAccounts:
+    """Return the venue's kind of execution, which is played here."""
+    assert isinstance(venue.execution, MarginAccounts)
+    return venue.execution
+
+
+def settlement_of(venue: Venue) -> int:
+    """Return the index of the settlement currency in the system's asset axis."""
+    return venue.accounts.debt_assets[0]
+
+
+def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
+    """Return the positions of accounts of the venue, one part after the other.
+
+    Args:
+        venue: the venue.
+        accounts: its accounts, whole or cut into tranches.
+    """
+    held = [part.positions for part in accounts if part.positions is not None]
+    joined = lambda parts: jnp.concatenate(parts, axis=-1)
+    entry = joined([p.entry for p in held])
+    return Opened(
+        size=joined([p.size for p in held]),
+        entry=entry,
+        entered=settlement_value(slot_of(venue).contracts, entry),
+        collateral=joined([part.collateral[0] for part in accounts]),
+        weight=venue.collateral.liquidation_threshold[0, 0],
+    )
+
+
+def maintenance(
+    venue: Venue, kept: MarginState, held: Opened, marks: Marks
+) -> Float[Array, " account"]:
+    """Return the maintenance margin of each account, settlement currency."""
+    slot, size = slot_of(venue), held.size * kept.fraction
+    return slot.requirement.required(size, slot.contracts, marks.quotes)[MAINTENANCE]
+
+
+def marks_at(venue: Venue, kept: MarginState, price: Float[Array, " asset"]) -> Marks:
+    """Return what contracts are worth at prices of the assets.
+
+    Contracts are quoted in their settlement currency; those settled in their underlying, in the
+    numeraire.
+    """
+    slot, settlement = slot_of(venue), price[settlement_of(venue)]
+    contracts = slot.contracts
+    unit = jnp.where(settled_in_underlying(contracts), jnp.ones_like(contracts.strike), settlement)
+    quotes = Quotes(
+        forward=select(price, slot.underlying) / unit,
+        volatility=kept.volatility,
+        settlement=jnp.ones_like(unit),
+        time=kept.time,
+    )
+
+    def worth(forward: Rows) -> Rows:
+        moved = dataclasses.replace(quotes, forward=forward)
+        return settlement_value(contracts, mark_price(contracts, moved))
+
+    value, steepness = jax.jvp(worth, (quotes.forward,), (jnp.ones_like(unit),))
+    slope = steepness / unit
+    about = jnp.where(contracts.coin_quoted > 0, jnp.ones_like(unit), quotes.forward)
+    return Marks(
+        quotes=quotes,
+        price=mark_price(contracts, quotes),
+        value=value,
+        slope=slope,
+        delta=slope * settlement,
+        notional=jnp.where(contracts.option == 0, jnp.abs(value), contracts.multiplier * about),
+    )
+
+
+def settled_in_underlying(contracts: Contracts) -> Array:
+    """Return which contracts pay in the asset that they are about."""
+    return (contracts.inverse > 0) | (contracts.coin_quoted > 0)
+
+
+def on_assets(values: Rows, underlying: tuple[int, ...], size: int) -> Float[Array, " asset"]:
+    """Return sums of `values` by underlying, on the system's asset axis."""
+    return jnp.zeros(size, values.dtype).at[np.asarray(underlying)].add(values)

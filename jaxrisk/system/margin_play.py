@@ -1,0 +1,280 @@
+"""Execution of accounts on margin: market orders close positions, the venue bears the rest.
+
+A market order is dealt whatever the price is, so the account bears the slippage of the round in
+proportion to what it closes. What an account without positions then owes is bad debt: it is paid by
+the insurance fund, then by those whom the venue names, and the rest is carried as a deficit.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxrisk.market.state import Market
+from jaxrisk.numerics.gate import smaller
+from jaxrisk.numerics.indexing import select
+from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.book import Tranche
+from jaxrisk.system.margin_book import (
+    Marks,
+    Opened,
+    maintenance,
+    marks_at,
+    on_assets,
+    opened,
+    settlement_of,
+    slot_of,
+)
+from jaxrisk.system.margin_ledger import Change, closed_books, fund_left
+from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging
+from jaxrisk.system.offer import Dealt, Moved, Offer
+from jaxrisk.system.system import StepRules, System, VenueState, booked
+from jaxrisk.venue.margin_accounts import Behind, MarginState, closed_fraction
+from jaxrisk.venue.venue import Venue
+
+Book = tuple[Tranche, ...]
+PerAccount = Float[Array, " account"]
+PerPosition = Float[Array, "contract account"]
+
+
+@pytree
+class Wanted:
+    """What a round closes.
+
+    Attributes:
+        closing: `(contract, account)` closed by market orders, as a fraction of the opening
+            position.
+        deleveraging: what is closed between accounts.
+        here: contracts at the market's mid.
+        seen: worth of a unit at the prices the venue sees, settlement currency.
+    """
+
+    closing: PerPosition
+    deleveraging: Deleveraging
+    here: Marks
+    seen: Float[Array, " contract"]
+
+
+def look(
+    system: System,
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    market: Market,
+    rules: StepRules,
+) -> tuple[Wanted, tuple[Offer, ...]]:
+    """Return what is closed of each account at the prices the venue sees, and the orders for it."""
+    del system
+    slot, kept, held = slot_of(venue), state.execution, _held(venue, book)
+    here = marks_at(venue, kept, market.mid)
+    seen = marks_at(venue, kept, venue.oracle.seen(state.oracle, market))
+    size = held.size * kept.fraction
+    share = slot.close.share(
+        held.equity(kept, seen.value, backing=True),
+        maintenance(venue, kept, held, seen),
+        jnp.sum(jnp.abs(size) * seen.notional[:, None], axis=0),
+        rules.width,
+    )
+    between = no_deleveraging(held)
+    if slot.behind is Behind.WINNERS:
+        fund = fund_left(state) / market.mid[settlement_of(venue)]
+        between = deleveraging(held, kept, seen, share, fund)
+    left = kept.fraction - between.fraction
+    closing = closed_fraction(share, left, slot.close.largest)
+    wanted = Wanted(closing=closing, deleveraging=between, here=here, seen=seen.value)
+    return wanted, (_offer(venue, held, wanted, market),)
+
+
+def _held(venue: Venue, book: Book) -> Opened:
+    return opened(venue, [tranche.accounts for tranche in book])
+
+
+def _offer(venue: Venue, held: Opened, wanted: Wanted, market: Market) -> Offer:
+    """Return the market orders; what they hedge into is dealt in the underlying."""
+    slot, here, zero = slot_of(venue), wanted.here, jnp.zeros_like(market.mid[0])
+    closed = held.size * wanted.closing
+    exposure = closed * here.delta[:, None]
+    none, units = jnp.zeros_like(closed), len(venue.accounts.debt_assets)
+    side = lambda part: on_assets(jnp.sum(part, axis=1), slot.underlying, market.mid.shape[0])
+    # What is closed between accounts has two sides, of which one is called.
+    every = jnp.abs(closed) + 0.5 * jnp.abs(held.size * wanted.deleveraging.fraction)
+    return Offer(
+        moved=Moved(
+            seized=jnp.sum(every * here.notional[:, None])[None],
+            repaid=jnp.zeros(units, zero.dtype),
+            written_off=jnp.zeros(units, zero.dtype),
+            refund=zero,
+            calls=zero,
+        ),
+        fee=jnp.zeros(1, zero.dtype),
+        sold=side(jnp.where(exposure > 0, exposure, none)),
+        paid=zero,
+        bought=side(jnp.where(exposure < 0, -exposure, none)),
+        at_market=True,
+    )
+
+
+def go(
+    system: System,
+    venue: Venue,
+    book: Book,
+    state: VenueState,
+    market: Market,
+    wanted: Wanted,
+    offers: tuple[Offer, ...],
+    shares: tuple[Float[Array, ""], ...],
+) -> tuple[VenueState, Offer]:
+    """Return the venue as it is, and its orders; accounts settle once their prices are known."""
+    del system, venue, book, market, wanted, shares
+    return state, offers[0]
+
+
+@pytree
+class Settled:
+    """Accounts after a round; all but the state is settlement currency.
+
+    Attributes:
+        kept: what stands, and cash.
+        slippage: `(account,)` what market orders cost beyond the mid.
+        fee: `(account,)` paid to the insurance fund.
+        traded: what outsiders pay for the positions they took over, beyond their worth now.
+    """
+
+    kept: MarginState
+    slippage: PerAccount
+    fee: PerAccount
+    traded: Float[Array, ""]
+
+
+def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: Dealt) -> VenueState:
+    """Return the venue once its orders are dealt: profits realised, losses borne, all booked."""
+    held, old, between = _held(venue, book), state.execution, wanted.deleveraging
+    money = dealt.before.mid[settlement_of(venue)]
+    marks = marks_at(venue, old, dealt.after.mid)
+    done = _settled(venue, held, old, wanted, dealt, marks)
+    fee, orders = jnp.sum(done.fee), _offer(venue, held, wanted, dealt.before)
+    assert orders.bought is not None
+    flows = booked(
+        repaid=(orders.moved.seized[0] - jnp.sum(done.slippage) - fee) * money,
+        bad_debt=between.loss * money,
+        fee=fee * money,
+        # The market pays the accounts themselves: nobody in between earns anything.
+        keeper_paid=jnp.sum(orders.sold * dealt.received) - jnp.sum(orders.bought * dealt.paid),
+        deleveraged=between.loss * money,
+    )
+    state = dataclasses.replace(
+        state, funds=state.funds.at[0].add(fee * money), flows=state.flows + flows
+    )
+    net = jnp.sum(held.size * old.fraction, axis=1)
+    none = jnp.zeros_like(between.cash)
+    change = Change(
+        kept=done.kept,
+        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - fee,
+        lost=done.slippage + done.fee + jnp.where(between.cash < 0, -between.cash, none),
+        forgiven=jnp.where(between.cash > 0, between.cash, none),
+    )
+    return closed_books(venue, book, state, held, change, marks, money)
+
+
+def _settled(
+    venue: Venue,
+    held: Opened,
+    old: MarginState,
+    wanted: Wanted,
+    dealt: Dealt,
+    marks: Marks,
+) -> Settled:
+    """Return accounts after their positions were closed at the round's prices."""
+    slot, here, between = slot_of(venue), wanted.here, wanted.deleveraging
+    mid = select(dealt.before.mid, slot.underlying)
+    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    closed = held.size * wanted.closing
+    sells = closed * here.delta[:, None] > 0
+    price = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    swapped = held.size * between.fraction
+    realised = closed * (price - held.entered) + swapped * (wanted.seen[:, None] - held.entered)
+    kept = dataclasses.replace(
+        old,
+        fraction=(old.fraction - between.fraction) - wanted.closing,
+        cash=old.cash + jnp.sum(realised, axis=0) + between.cash,
+    )
+    notional = jnp.sum(jnp.abs(closed) * here.notional[:, None], axis=0)
+    equity = held.equity(kept, here.value)
+    fee = smaller(slot.close.fee * notional, jnp.where(equity > 0, equity, 0.0))
+    return Settled(
+        kept=dataclasses.replace(kept, cash=kept.cash - fee),
+        slippage=jnp.sum(closed * (here.value[:, None] - price), axis=0),
+        fee=fee,
+        traded=jnp.sum(closed * (price - marks.value[:, None])),
+    )
+
+
+def wait(
+    venue: Venue, book: Book, state: VenueState, market: Market, rules: StepRules
+) -> VenueState:
+    """Return the state a step later: volatilities moved, funding paid, expired options settled."""
+    slot, held, old = slot_of(venue), _held(venue, book), state.execution
+    kept = dataclasses.replace(
+        old, time=old.time + rules.step_years, volatility=_volatility(venue, old, market)
+    )
+    marks, money = marks_at(venue, kept, market.mid), market.mid[settlement_of(venue)]
+    net = jnp.sum(held.size * old.fraction, axis=1)
+    paid = _funding(venue, kept, market, marks, rules.step_years)
+    funding = jnp.sum(held.size * kept.fraction * paid[:, None], axis=0)
+    expired = (slot.contracts.option != 0) & (
+        slot.contracts.expiry <= kept.time + 0.001 * rules.step_years
+    )
+    due = jnp.where(expired[:, None], held.profit(kept, marks.value), jnp.zeros_like(held.size))
+    kept = dataclasses.replace(
+        kept,
+        fraction=jnp.where(expired[:, None], jnp.zeros_like(held.size), kept.fraction),
+        cash=kept.cash + jnp.sum(due, axis=0) - funding,
+    )
+    to_others = jnp.sum(net * paid)
+    state = dataclasses.replace(state, flows=state.flows + booked(funding=to_others * money))
+    none = jnp.zeros_like(funding)
+    outside = jnp.sum(net * (marks.value - old.mark)) - to_others
+    change = Change(kept=kept, outside=outside, lost=none, forgiven=none)
+    return closed_books(venue, book, state, held, change, marks, money)
+
+
+def _volatility(venue: Venue, kept: MarginState, market: Market) -> Float[Array, " contract"]:
+    """Return implied volatilities at the market as it is now."""
+    slot = slot_of(venue)
+    if slot.moves is None:
+        return kept.volatility
+    forward = marks_at(venue, kept, market.mid).quotes.forward
+    return slot.moves.now(
+        slot.opening_volatility,
+        jnp.log(forward / slot.opening_forward),
+        select(market.variance, slot.underlying),
+    )
+
+
+def _funding(
+    venue: Venue,
+    kept: MarginState,
+    market: Market,
+    marks: Marks,
+    years: Float[Array, ""],
+) -> Float[Array, " contract"]:
+    """Return what a long of one contract pays in a step, settlement currency.
+
+    Forced orders displace the perpetual from its index, which is the price without that.
+    """
+    slot = slot_of(venue)
+    if slot.funding is None:
+        return jnp.zeros_like(marks.value)
+    index = marks_at(venue, kept, market.price)
+    premium = marks.quotes.forward / index.quotes.forward - 1.0
+    paid = slot.funding.rate(premium) * index.notional * years
+    return jnp.where(slot.contracts.option == 0, paid, jnp.zeros_like(paid))
+
+
+def standing(
+    venue: Venue, book: Book, state: VenueState, mid: Float[Array, " asset"]
+) -> PerAccount:
+    """Return the equity of each account, numeraire, tranche after tranche."""
+    kept = state.execution
+    equity = _held(venue, book).equity(kept, marks_at(venue, kept, mid).value)
+    return equity * mid[settlement_of(venue)]

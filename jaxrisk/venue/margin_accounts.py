@@ -1,0 +1,223 @@
+"""Execution of accounts that hold contracts on margin: closed by market orders, losses mutualised.
+
+Everything is counted in one settlement currency, the venue's one collateral and debt asset. Equity
+of an account is its collateral, what it has realised since, and the profit of its positions.
+"""
+
+from enum import Enum
+from typing import Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
+from jaxrisk.numerics.gate import gate, smaller
+from jaxrisk.numerics.pytree import pytree, static
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.funding import PremiumFunding
+from jaxrisk.venue.margin_call import restoring_share
+
+
+class Requirement(Protocol):
+    """How much equity a portfolio of contracts needs."""
+
+    def required(
+        self, size: Float[Array, "contract account"], contracts: Contracts, quotes: Quotes
+    ) -> Float[Array, "2 account"]:
+        """Return initial and maintenance margin, in the units of `quotes.settlement`."""
+        ...
+
+
+class Behind(Enum):
+    """Who bears what the insurance fund does not, before a deficit is carried.
+
+    WINNERS: auto-deleveraging. Positions of bankrupt accounts are closed against opposite ones at
+        their bankruptcy price, and what market orders lose beyond that is taken off profits.
+    POSITIONS: the loss is spread over all accounts with open positions, by notional.
+    NOBODY: at once a deficit.
+    """
+
+    WINNERS = "winners"
+    POSITIONS = "positions"
+    NOBODY = "nobody"
+
+
+WINNERS = "auto_deleveraging"
+POSITIONS = "open positions (socialised)"
+DEFICIT = "account holders (deficit carried)"
+"""What bearers are called in results."""
+
+
+@pytree
+class CloseOut:
+    """How much of an account's positions a call closes: the same share of all of them.
+
+    An account is called once its equity is below `trigger` times its maintenance margin; closing
+    is to restore `target` times that margin.
+
+    Attributes:
+        trigger: theta at which an account is called.
+        target: theta to be restored, at least `trigger`.
+        largest: of the opening position, the largest share that is closed in a round.
+        fee: fraction of the notional closed that goes to the insurance fund, as far as the account
+            has equity left.
+    """
+
+    trigger: Float[Array, ""]
+    target: Float[Array, ""]
+    largest: Float[Array, ""]
+    fee: Float[Array, ""]
+
+    def share(
+        self,
+        equity: Float[Array, " account"],
+        requirement: Float[Array, " account"],
+        notional: Float[Array, " account"],
+        width: Float[Array, ""] | None,
+    ) -> Float[Array, " account"]:
+        """Return the share of all positions of each account that is to be closed, in [0, 1].
+
+        Args:
+            equity: of the account.
+            requirement: its maintenance margin.
+            notional: of all its positions.
+            width: of the smooth twin of the trigger, as a fraction of the requirement.
+        """
+        called = gate(self.trigger * requirement - equity, requirement, width)
+        return called * restoring_share(
+            equity, requirement, notional, target=self.target, cost=self.fee
+        )
+
+
+@pytree
+class VolatilityMoves:
+    """How implied volatilities follow the market.
+
+    With `r` the log return of the underlying since time 0 and `V` its running variance,
+
+        volatility = (opening - stickiness skew r) exp(beta r) (V / V_0)^(power / 2),
+
+    at least `floor`. A smile that stays where it is in strikes has stickiness 0, one that moves
+    with the forward has 1.
+
+    Attributes:
+        beta: `(contract,)` elasticity to the underlying; negative where fear comes with falls.
+        power: `(contract,)` 1 for volatilities that follow realised volatility, 0 for none.
+        skew: `(contract,)` slope of the opening smile in log strike.
+        stickiness: in [0, 1].
+        calm: `(contract,)` V_0; positive.
+        floor: least volatility.
+    """
+
+    beta: Float[Array, " contract"]
+    power: Float[Array, " contract"]
+    skew: Float[Array, " contract"]
+    stickiness: Float[Array, ""]
+    calm: Float[Array, " contract"]
+    floor: Float[Array, ""]
+
+    def now(
+        self,
+        opening: Float[Array, " contract"],
+        log_return: Float[Array, " contract"],
+        variance: Float[Array, " contract"],
+    ) -> Float[Array, " contract"]:
+        """Return implied volatilities.
+
+        Args:
+            opening: at time 0.
+            log_return: of each underlying since then.
+            variance: its running variance, per year.
+        """
+        smile = opening - self.stickiness * self.skew * log_return
+        some = jnp.where(variance > 0, variance, self.calm)
+        level = self.beta * log_return + 0.5 * self.power * jnp.log(some / self.calm)
+        moved = smile * jnp.exp(level)
+        return jnp.where(moved > self.floor, moved, self.floor)
+
+
+@pytree
+class MarginState:
+    """What changes in a scenario; accounts in the order of the venue's tranches.
+
+    Attributes:
+        fraction: `(contract, account)` of each position that still stands.
+        cash: `(account,)` realised since time 0: profit, funding, fees, losses of others.
+        mark: `(contract,)` worth of a unit at the last booking, settlement currency.
+        volatility: `(contract,)` implied.
+        time: years since time 0.
+    """
+
+    fraction: Float[Array, "contract account"]
+    cash: Float[Array, " account"]
+    mark: Float[Array, " contract"]
+    volatility: Float[Array, " contract"]
+    time: Float[Array, ""]
+
+
+@pytree
+class MarginAccounts:
+    """Accounts with positions in contracts; calls close them by market orders.
+
+    Attributes:
+        contracts: their terms.
+        opening_forward: `(contract,)` price of each underlying at time 0, as contracts quote it.
+        opening_volatility: `(contract,)` implied, of options; any positive number elsewhere.
+        requirement: how much equity positions need.
+        close: who is called and how much is closed.
+        funding: of perpetuals; `None` for none.
+        moves: of implied volatilities; `None` where they stay.
+        underlying: index in the system's asset axis of the underlying of each contract.
+        behind: who bears what the venue's funds do not.
+    """
+
+    contracts: Contracts
+    opening_forward: Float[Array, " contract"]
+    opening_volatility: Float[Array, " contract"]
+    requirement: Requirement
+    close: CloseOut
+    funding: PremiumFunding | None = None
+    moves: VolatilityMoves | None = None
+    underlying: tuple[int, ...] = static()
+    behind: Behind = static(default=Behind.WINNERS)
+
+    def opening(self, accounts: Accounts) -> MarginState:
+        """Return the state in which all positions stand and nothing has been realised."""
+        assert accounts.positions is not None
+        size = accounts.positions.size
+        zero = jnp.zeros((), size.dtype)
+        return MarginState(
+            fraction=jnp.ones_like(size),
+            cash=jnp.zeros_like(size[0]),
+            mark=self.opening_mark(),
+            volatility=self.opening_volatility,
+            time=zero,
+        )
+
+    def opening_mark(self) -> Float[Array, " contract"]:
+        """Return the worth of a unit of each contract at time 0, settlement currency."""
+        quotes = Quotes(
+            forward=self.opening_forward,
+            volatility=self.opening_volatility,
+            settlement=jnp.ones_like(self.opening_forward),
+            time=jnp.zeros((), self.opening_forward.dtype),
+        )
+        return settlement_value(self.contracts, mark_price(self.contracts, quotes))
+
+
+def opening_profit(slot: MarginAccounts, accounts: Accounts) -> Float[Array, "1"]:
+    """Return the profit of all positions at time 0, settlement currency."""
+    assert accounts.positions is not None
+    entered = settlement_value(slot.contracts, accounts.positions.entry)
+    profit = accounts.positions.size * (slot.opening_mark()[:, None] - entered)
+    return jnp.sum(profit)[None]
+
+
+def closed_fraction(
+    share: Float[Array, " account"],
+    fraction: Float[Array, "contract account"],
+    largest: Float[Array, ""],
+) -> Float[Array, "contract account"]:
+    """Return what a call closes of each position, as a fraction of the opening one."""
+    wanted = share[None, :] * fraction
+    return smaller(wanted, largest * jnp.ones_like(wanted))

@@ -1,0 +1,56 @@
+"""Names of contracts as books write them: `WETH-PERP`, `WETH-30D-3200-C`."""
+
+import dataclasses
+import re
+
+from jaxrisk.market.contract import Contracts, european_option, perpetual
+
+_OPTION = re.compile(r"(?P<days>\d+(?:\.\d+)?)D-(?P<strike>\d+(?:\.\d+)?)-(?P<kind>[CP])")
+_DAYS_A_YEAR = 365.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Instrument:
+    """A contract of one unit of its underlying, quoted and settled in the venue's currency.
+
+    Attributes:
+        underlying: name of the asset.
+        terms: a table of one row.
+    """
+
+    underlying: str
+    terms: Contracts
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it is an option; else a perpetual."""
+        return bool(self.terms.option[0] != 0)
+
+
+def underlying_of(name: str) -> str:
+    """Return the part of an instrument's name that names the asset."""
+    return name.partition("-PERP")[0] if name.endswith("-PERP") else name.rsplit("-", 3)[0]
+
+
+def instrument(name: str) -> Instrument:
+    """Return the instrument of a name.
+
+    `ASSET-PERP` is a perpetual; `ASSET-DAYS D-STRIKE-C` or `-P`, written without the blank, is a
+    European option that expires that many days after the start.
+
+    Raises:
+        ValueError: the name is neither.
+    """
+    underlying = underlying_of(name)
+    rest = name[len(underlying) + 1 :]
+    if underlying and rest == "PERP":
+        return Instrument(underlying, perpetual(1.0))
+    match = _OPTION.fullmatch(rest)
+    if underlying and match:
+        strike, days = float(match["strike"]), float(match["days"])
+        terms = european_option(strike, days / _DAYS_A_YEAR, call=match["kind"] == "C")
+        return Instrument(underlying, terms)
+    raise ValueError(
+        f"{name!r} is no contract; expected a name like WETH-PERP, or WETH-30D-3200-C for a call "
+        "of 30 days"
+    )
