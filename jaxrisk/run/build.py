@@ -190,11 +190,10 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         if key not in preset.options
     ]
     problems += [
-        f"venues.{name}.options.{key}: expected {'a number' if number else 'text'}, got {value!r}"
+        f"venues.{name}.options.{key}: expected {'a number' if text else 'text'}, got {value!r}"
         for key, value in section.options.items()
-        if key in preset.options
-        for number in [preset.takes_numbers(key)]
-        if number is isinstance(value, str)
+        for text in [isinstance(value, str)]
+        if key in preset.options and not preset.accepts(key, value)
     ]
     problems += [
         f"venues.{name}.assets.{asset}.options.{key}: {expected_one_of(key, preset.asset_options)}"

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,16 @@ from jaxrisk.venue.waterfall import Residual
 BEHIND = {behind.value: behind for behind in Behind}
 
 
+class ClosingOptions(TypedDict, total=False):
+    """Arguments of every venue of contracts; each may be left out, see `Closing`."""
+
+    trigger: float
+    target: float
+    largest: float
+    fee: float
+    behind: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Closing:
     """Options of every venue of contracts: who is called, how much is closed, who pays in the end.
@@ -45,7 +55,7 @@ class Closing:
     behind: str = "winners"
 
     @staticmethod
-    def checked(name: str, **options: Any) -> "Closing":
+    def checked(name: str, **options: Unpack[ClosingOptions]) -> "Closing":
         """Return the options, those not given at their defaults.
 
         Raises:

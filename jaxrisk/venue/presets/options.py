@@ -5,7 +5,7 @@ volatility up, down and as it is, and two moves of twice the range of which a pa
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ from jaxrisk.venue.presets.instruments import instrument
 from jaxrisk.venue.presets.margin_venue import (
     CLOSING,
     Closing,
+    ClosingOptions,
     contract_table,
     execution,
     margin_venue,
@@ -53,7 +54,7 @@ def options(
     volatility_down: float = 0.3,
     short_margin: float = 0.01,
     stickiness: float = 0.5,
-    **closing: float | str,
+    **closing: Unpack[ClosingOptions],
 ) -> Venue:
     """Return a venue of options and perpetuals on margin.
 

@@ -6,7 +6,7 @@ account then lacks, and behind it stand the winners, all open positions, or nobo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,7 @@ from jaxrisk.venue.presets.instruments import Instrument, instrument
 from jaxrisk.venue.presets.margin_venue import (
     CLOSING,
     Closing,
+    ClosingOptions,
     contract_table,
     execution,
     margin_venue,
@@ -55,7 +56,7 @@ def perpetuals(
     funding_hours: float = 8.0,
     funding_interest: float = 0.1095,
     funding_cap: float = 350.0,
-    **closing: float | str,
+    **closing: Unpack[ClosingOptions],
 ) -> Venue:
     """Return a venue of linear perpetuals.
 

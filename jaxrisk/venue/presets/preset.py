@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import get_args, get_type_hints
+from inspect import signature
+from typing import Unpack, get_args, get_origin, get_type_hints
 
 from jaxrisk.venue.venue import Venue
 
@@ -55,7 +56,16 @@ class Preset:
         """Names of all options of its own."""
         return (*self.required, *(("deployment",) if self.deployments else ()), *self.optional)
 
-    def takes_numbers(self, option: str) -> bool:
-        """Whether one of its own options is a number, as those of a curve all are, or text."""
-        hint = get_type_hints(self.build).get(option, float)
-        return bool({hint, *get_args(hint)} & {float, int})
+    def accepts(self, option: str, value: float | str) -> bool:
+        """Whether the value of one of its own options is of the right kind: a number, or text."""
+        hints = get_type_hints(self.build)
+        rest = [
+            p.name for p in signature(self.build).parameters.values() if p.kind is p.VAR_KEYWORD
+        ]
+        if option not in hints and rest:
+            (further,) = (hints[name] for name in rest)
+            hints = dict.fromkeys([option], further)
+            if get_origin(further) is Unpack:
+                hints = get_type_hints(get_args(further)[0])
+        kinds = {hints[option], *get_args(hints[option])}
+        return bool(kinds & ({str} if isinstance(value, str) else {float, int}))
