@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from jaxrisk.market.contract import Quotes, european_option, mark_price, perpetual, table
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.system.margin_book import marks_at, opened, slot_of
-from jaxrisk.venue.margin_accounts import Behind, VolatilityMoves
+from jaxrisk.venue.margin_accounts import VolatilityMoves
 from jaxrisk.venue.option_requirement import FormulaMargin
 from jaxrisk.venue.short_option import ShortOptionMargin
 from jaxrisk.venue.venue import Pool
@@ -111,8 +112,8 @@ on_option_systems = given(
 )
 
 
-def system_of(seed, fall, log_depth, leverage, behind=Behind.WINNERS):
-    venue = margin_systems.option_venue(seed, leverage=leverage, behind=behind)
+def system_of(seed, fall, log_depth, leverage):
+    venue = margin_systems.option_venue(seed, leverage=leverage)
     return margin_systems.random_system(seed, fall=fall, depth=10**log_depth, venues=(venue,))
 
 
@@ -138,7 +139,7 @@ def test_steps_with_options_are_those_of_the_reference(**numbers):
 
 @on_option_systems
 def test_what_the_sheet_owes_is_what_accounts_have_with_options_too(**numbers):
-    system = system_of(behind=Behind.POSITIONS, **numbers)
+    system = system_of(**numbers)
     stages = systems.played_verb_by_verb(system)
     check_conservation(system, stages)
     venue = system.venues[0]
@@ -209,7 +210,7 @@ def test_margin_by_formula_is_that_of_each_short_option_without_its_price(size, 
         forward=jnp.full(3, spot), volatility=jnp.full(3, 0.8), settlement=jnp.ones(3),
         time=jnp.array(0.0),
     )  # fmt: skip
-    ours = rule.required(jnp.asarray(size)[:, None], contracts, quotes)
+    ours = jax.jit(rule.required)(jnp.asarray(size)[:, None], contracts, quotes)
     mark = np.asarray(mark_price(contracts, quotes))
     call = np.array([max(0.15 - max(3000.0 - spot, 0.0) / spot, 0.1) * spot, 0.075 * spot])
     least = max(0.075 * spot, 0.075 * mark[2])
@@ -228,7 +229,7 @@ def test_a_hedged_portfolio_needs_less_by_the_grid():
         settlement=jnp.ones(4), time=jnp.array(0.0),
     )  # fmt: skip
     size = jnp.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
-    alone, long_put, hedged = np.asarray(rule.required(size, slot.contracts, quotes)[1])
+    alone, long_put, hedged = np.asarray(jax.jit(rule.required)(size, slot.contracts, quotes)[1])
     assert hedged < alone
     assert alone == pytest.approx(0.2 * 3000.0 / 0.999)
     assert long_put > 0

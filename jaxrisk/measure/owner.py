@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrisk.market.oracle import opening_prices
+from jaxrisk.market.state import Market
 from jaxrisk.measure.solvency import account_balance_sheets
 from jaxrisk.system.margin_book import maintenance, marks_at, opened, settlement_of, slot_of
 from jaxrisk.system.system import System
@@ -75,10 +76,10 @@ def owner_table(system: System, owners: Sequence[Sequence[str]]) -> dict[str, np
             raise ValueError(f"{venue.name}: {len(own)} owners of {venue.accounts.count} accounts")
         names += [name or f"{venue.name} {i}" for i, name in enumerate(own)]
         places += [v] * len(own)
-        mid, seen = system.market.mid, opening_prices(venue.oracle, system.market)
-        equity.append(np.asarray(account_equity(venue, mid), np.float64))
-        exposure.append(np.asarray(account_exposure(venue, mid), np.float64)[varies])
-        health.append(np.asarray(account_health(venue, seen), np.float64))
+        figures = [np.asarray(x, np.float64) for x in _figures(venue, system.market)]
+        equity.append(figures[0])
+        exposure.append(figures[1][varies])
+        health.append(figures[2])
     order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     row = np.array([order[name] for name in names])
     moved = np.concatenate(exposure, axis=1)
@@ -96,3 +97,10 @@ def owner_table(system: System, owners: Sequence[Sequence[str]]) -> dict[str, np
         "net_exposure_usd": np.abs(net).sum(axis=0),
         "lowest_health": lowest,
     }
+
+
+@jax.jit
+def _figures(venue: Venue, market: Market) -> tuple[Array, Array, Array]:
+    """Return equity, exposure and health of the accounts of a venue at the opening."""
+    mid, seen = market.mid, opening_prices(venue.oracle, market)
+    return account_equity(venue, mid), account_exposure(venue, mid), account_health(venue, seen)
