@@ -163,6 +163,11 @@ BAD_BOOKS = {
         f"{HEADER}\np0,pool,WETH,collateral,0\nb0,blue,wstETH,collateral,0\n",
         ("positions.csv", "the book is empty"),
     ),
+    "a venue without debt": (
+        "\n".join(row for row in BOOK.splitlines() if "USDC,debt" not in row or row[0] == "p")
+        + "\n",
+        ("positions.csv", "nobody on venue blue owes", "drop the venue"),
+    ),
     "a venue without accounts": (
         "\n".join(line for line in BOOK.splitlines() if ",blue," not in line) + "\n",
         ("positions.csv", "venue blue"),

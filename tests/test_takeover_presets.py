@@ -138,6 +138,10 @@ REFUSED_VAULTS = {
         {"accounts": book(held=((1.0, 1.0), (1.0, 0.0)))},
         "1 accounts hold several collaterals; a vault holds one",
     ),
+    "nothing held": (
+        {"accounts": book(held=((0.0, 0.0), (0.0, 0.0)))},
+        "no account of the book holds any collateral",
+    ),
     "no type": (
         {"accounts": book(held=((0.0, 0.0), (1.0, 1.0)), category=(1, 1))},
         "wstETH: no vault type for this collateral in its category",

@@ -283,6 +283,8 @@ def _accounts(
     here = table.venue == name
     if not here.any():
         raise DataError(f"{table.source}: no position on venue {name}; add some or drop the venue")
+    if not (table.amount[here & (table.side == "debt")] > 0).any():
+        raise DataError(f"{table.source}: nobody on venue {name} owes; add debts or drop the venue")
     own = {
         "account_id": table.account_id[here],
         "asset": table.asset[here],

@@ -237,6 +237,8 @@ def _check_book(name: str, accounts: Accounts, assets: Sequence[str]) -> None:
     if accounts.debt_assets[0] in accounts.collateral_assets:
         coin = assets[accounts.debt_assets[0]]
         raise ValueError(f"{name}: {coin} is what vaults owe and cannot be their collateral")
+    if not (np.asarray(accounts.collateral) > 0).any():
+        raise ValueError(f"{name}: no account of the book holds any collateral; add what they hold")
     several = int(((np.asarray(accounts.collateral) > 0).sum(axis=0) > 1).sum())
     if several:
         raise ValueError(
