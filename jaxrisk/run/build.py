@@ -282,7 +282,8 @@ def _accounts(
     """Return a venue's accounts, their names, and what else its preset has to know."""
     here = table.venue == name
     if not here.any():
-        raise DataError(f"{table.source}: no position on venue {name}; add some or drop the venue")
+        source = table.file or table.source
+        raise DataError(f"{source}: no position on venue {name}; add some or drop the venue")
     own = {
         "account_id": table.account_id[here],
         "asset": table.asset[here],
@@ -304,7 +305,7 @@ def _accounts(
             )
     except ValueError as error:
         raise DataError(
-            [f"{table.source}: venue {name}: {p}" for p in str(error).split("\n")]
+            [f"{table.file or table.source}: venue {name}: {p}" for p in str(error).split("\n")]
         ) from error
     ids = account_ids(own)
     category = dict(zip(map(str, own["account_id"]), map(str, own["category"]), strict=True))
@@ -446,7 +447,7 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "with volatility and with the forced flow",
         f"keepers: {config.keeper.policy.replace('_', ' ')}, {config.keeper.cost_usd:g} USD a "
         "call; calls are rationed to what can be sold without a loss",
-        "borrowers do nothing: no top-ups, no repayments, no new positions",
+        "account holders do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
         "actions are not modelled",
