@@ -103,6 +103,18 @@ def test_the_smile_is_read_at_each_strike():
         ({"behnd": "winners"}, "no such option behnd"),
         ({"haircut": 1.0}, "expected a fraction"),
         ({"funding_hours": 0.0}, "expected a positive number"),
+        ({"funding_cap": -1.0}, "funding_cap -1: expected at least 0"),
+        ({"initial_multiple": 0.5}, "initial_multiple 0.5: expected at least 1"),
+        ({"overrides": {"WETH": {**TIERS, "tier_3_from": 5e4}}}, "tier_3_maintenance_margin is"),
+        (
+            {
+                "overrides": {
+                    "WETH": {**TIERS, "tier_3_from": 5e4, "tier_3_maintenance_margin": 0.1}
+                }
+            },
+            "then rising",
+        ),
+        ({"overrides": {"WETH": {**TIERS, "maintenance_margin": -0.02}}}, "expected fractions"),
         ({"instruments": ("WBTC-PERP",), "overrides": {"WBTC": TIERS}}, "no such asset"),
         ({"book": accounts(1, positions=None)}, "no positions"),
         ({"book": accounts(1, debt=jnp.ones((1, 2)))}, "no debt of their own"),
@@ -118,6 +130,14 @@ def test_what_does_not_fit_is_refused(changes, text):
     ("changes", "text"),
     [
         ({"price_range": 0.5}, "price_range"),
+        ({"initial_multiple": 0.9}, "initial_multiple 0.9: expected at least 1"),
+        ({"tail_share": 1.5}, r"tail_share 1.5: expected a number in \[0, 1\]"),
+        ({"volatility_up": -0.5}, "volatility_up -0.5: expected at least 0"),
+        ({"volatility_down": 1.25}, "volatility_down 1.25: expected a number in"),
+        ({"short_margin": -0.01}, "short_margin -0.01: expected a number in"),
+        ({"stickiness": 3.0}, "stickiness 3: expected a number in"),
+        ({"overrides": {"WETH": {"volatility": -0.8}}}, "volatility -0.8: expected a positive"),
+        ({"overrides": {"WETH": {"volatility": 0.8, "realised": 0.0}}}, "realised 0: expected"),
         ({"overrides": {}}, "volatility is missing"),
         ({"overrides": {"WETH": {"volatility": 0.8, "vega": 1.0}}}, "no such parameter vega"),
         ({"overrides": {"WETH": {"volatility": 0.1, "skew": 2.0}}}, "below 0.05"),
@@ -148,6 +168,10 @@ def test_the_example_is_built_as_its_table_says():
         ("USDC,collateral,370334.61", "WETH,collateral,370334.61", "expected USDC alone"),
         ("USDC,collateral,370334.61", "USDC,debt,370334.61", "no debt of their own"),
         ("WBTC-PERP,long,10.6063,93233.67", "WBTC,long,10.6063,93233.67", "no contract"),
+        ("WBTC-PERP,long,10.6063,93233.67", "WBTC-90000-C,long,1,", "is no contract"),
+        ("WETH-30D-2700-P,short,14.79", "WETH-30D-P,short,14.79", "'WETH-30D-P' is no contract"),
+        ("WETH-30D-2700-P,short,14.79", "WETH-0D-2700-P,short,14.79", "expires at the start"),
+        ("WETH-30D-2700-P,short,14.79", "WETH-30D-0-P,short,14.79", "must be positive"),
     ],
 )
 def test_books_that_are_none_of_contracts_are_refused(tmp_path, old, new, text):
@@ -155,7 +179,7 @@ def test_books_that_are_none_of_contracts_are_refused(tmp_path, old, new, text):
     assert table.count(old) == 1
     (tmp_path / "perps_adl_positions.csv").write_text(table.replace(old, new))
     (tmp_path / "run.toml").write_text(EXAMPLE.read_text())
-    with pytest.raises(DataError, match=text):
+    with pytest.raises(DataError, match=rf"perps_adl_positions.csv: venue \w+: account .*{text}"):
         build(load_config(tmp_path / "run.toml", known_presets=PRESETS))
 
 

@@ -10,12 +10,21 @@ from jax import lax
 
 from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.market.paths import GivenMoves
-from jaxrisk.measure.owner import account_equity, account_health, owner_table
+from jaxrisk.measure.owner import (
+    account_equity,
+    account_exposure,
+    account_health,
+    owner_table,
+)
+from jaxrisk.run.build import build
+from jaxrisk.run.load import load_config
 from jaxrisk.system.simulate import Plan, cut_books, layouts, outcome
 from jaxrisk.system.step import step
 from jaxrisk.system.system import Flow, StepRules, System, opening_state
+from jaxrisk.venue.presets import PRESETS
 from jaxrisk.venue.venue import Venue
 from tests import margin_systems, systems
+from tests.conftest import ROOT
 from tests.helpers import assert_close
 from tests.margin_systems import USDC, WETH
 
@@ -121,3 +130,24 @@ def test_a_hedge_on_another_venue_nets_the_owner_and_saves_no_account():
     assert gross == pytest.approx(2.0 * units * 3000.0 + dollars + 0.999 * owed)
     healths = [float(account_health(v, system.market.mid)[0]) for v in system.venues]
     assert table["lowest_health"][0] == pytest.approx(min(healths))
+
+
+def test_a_fall_breaks_the_loan_of_a_basis_trade_and_a_squeeze_its_short():
+    built = build(load_config(ROOT / "configs" / "basis_trade.toml", known_presets=PRESETS))
+    venues, mid = built.system.venues, built.system.market.mid
+    traders = len(built.books[0].owner)
+    assert built.books[0].owner == built.books[1].owner[:traders]
+    ether = np.array([asset != "USDC" for asset in built.system.assets])
+    exposures = jax.jit(lambda price: [account_exposure(v, price)[:, :traders] for v in venues])
+    health = jax.jit(lambda price: [account_health(v, price)[:traders] for v in venues])
+    loan, short = (np.asarray(each)[ether].sum(axis=0) for each in exposures(mid))
+    assert loan.min() > 0
+    assert_close(loan + short, np.zeros(traders), rtol=0.0, atol=1e-4 * float(loan.min()))
+
+    def called(move: float) -> list[int]:
+        at = health(jnp.where(ether, move, 1.0) * mid)
+        return [int(np.sum(np.asarray(each) < 1)) for each in at]
+
+    assert called(1.0) == [0, 0]
+    assert called(0.8) == [19, 0]
+    assert called(1.2) == [0, 28]

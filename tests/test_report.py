@@ -391,6 +391,37 @@ def test_panels_without_room_are_counted(summary, tables):
     assert "venue 4: debt liquidatable" not in text
 
 
+def test_contracts_on_margin_show_their_notional_and_are_left_off_the_map(summary, tables):
+    accounts = tables["accounts"]
+    on_margin = accounts["venue"] == "blue"
+    mixed = {**accounts, "notional_usd": np.where(on_margin, 7.77e5, np.nan)}
+    text = render_report(summary, {**tables, "accounts": mixed}, CONFIG)
+    assert "Contracts on margin are not covered: blue." in text
+    assert "of the accounts on blue the collateral alone counts" in text
+    assert "blue: debt liquidatable" not in text
+    assert "Debt or<br>notional" in text
+    worst = np.argsort(-accounts["expected_bad_debt_usd"])[:20]
+    assert text.count("<td>777 k</td><td>n/a</td>") == int(on_margin[worst].sum()) > 0
+
+
+def test_a_report_of_contracts_alone_speaks_of_no_debt(summary, tables):
+    alone = {**tables["accounts"], "notional_usd": np.full(500, 7.77e5)}
+    book = {**summary["snapshot"], "debt_usd": 0.0}
+    changed = {**summary, "snapshot": book}
+    text = render_report(changed, {**tables, "accounts": alone}, CONFIG)
+    assert "There are contracts on margin only" in text
+    assert "Debt at health below 1.1" not in text
+    assert "44.1 M USD" in text
+
+
+def test_losses_where_nothing_is_lent_are_no_share_of_debt(summary):
+    venues = summary["solvency"]["venues"]
+    mixed = {**venues, "perps": {"debt_usd": 0.0, "equity_usd": 1e6}}
+    changed = {**summary, "solvency": {**summary["solvency"], "venues": mixed}}
+    assert "of all debt" in fmt.headline(summary)
+    assert "of all debt" not in fmt.headline(changed)
+
+
 def test_a_run_without_bad_debt_reads_sensibly(summary, tables):
     none = dict.fromkeys(summary["measures"]["bad_debt_usd"], 0.0)
     chances = {"any_bad_debt": {"mean": 0.0, "standard_error": 0.0}}

@@ -65,6 +65,7 @@ def test_byte_order_mark_and_windows_line_ends_are_read(read):
 def test_round_trip_keeps_rows_and_says_that_the_book_is_synthetic(tmp_path, read, name):
     table = read(GOOD)
     fields = {**vars(table), "source": "synthetic: by hand, seed 3", "synthetic": True}
+    fields["file"] = name
     path = tmp_path / name
     write_positions(path, PositionTable(**fields), comment=["units: tokens"])
     again = read_positions(path, venues=VENUES, assets=ASSETS)

@@ -280,11 +280,12 @@ def _accounts(
     dtype: np.dtype,
 ) -> tuple[Accounts, VenueBook, dict[str, Any]]:
     """Return a venue's accounts, their names, and what else its preset has to know."""
-    here = table.venue == name
+    here, source = table.venue == name, table.file or table.source
     if not here.any():
-        raise DataError(f"{table.source}: no position on venue {name}; add some or drop the venue")
-    if not (table.amount[here & (table.side == "debt")] > 0).any():
-        raise DataError(f"{table.source}: nobody on venue {name} owes; add debts or drop the venue")
+        raise DataError(f"{source}: no position on venue {name}; add some or drop the venue")
+    contracts = PRESETS[section.preset].contracts
+    if not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
+        raise DataError(f"{source}: nobody on venue {name} owes; add debts or drop the venue")
     own = {
         "account_id": table.account_id[here],
         "asset": table.asset[here],
@@ -295,7 +296,7 @@ def _accounts(
     }
     assets, more = tuple(prices), {}
     try:
-        if PRESETS[section.preset].contracts:
+        if contracts:
             accounts, held = contract_accounts(
                 own, settlement=str(section.options["settlement"]), assets=assets, dtype=dtype
             )
@@ -305,9 +306,7 @@ def _accounts(
                 own, assets=assets, categories=terms.categories, dtype=dtype
             )
     except ValueError as error:
-        raise DataError(
-            [f"{table.source}: venue {name}: {p}" for p in str(error).split("\n")]
-        ) from error
+        raise DataError([f"{source}: venue {name}: {p}" for p in str(error).split("\n")]) from error
     ids = account_ids(own)
     category = dict(zip(map(str, own["account_id"]), map(str, own["category"]), strict=True))
     owner = dict(zip(map(str, own["account_id"]), map(str, table.owner[here]), strict=True))
@@ -448,7 +447,7 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "with volatility and with the forced flow",
         f"keepers: {config.keeper.policy.replace('_', ' ')}, {config.keeper.cost_usd:g} USD a "
         "call; calls are rationed to what can be sold without a loss",
-        "borrowers do nothing: no top-ups, no repayments, no new positions",
+        "account holders do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
         "actions are not modelled",

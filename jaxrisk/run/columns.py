@@ -20,7 +20,7 @@ BEARERS: dict[str, str] = {
     "prices first",
     "suppliers (debt left standing)": "left on the books as debt without collateral that nobody "
     "recognises",
-    "auto_deleveraging": "taken from profitable counterparties by auto-deleveraging",
+    "auto-deleveraging": "taken from profitable counterparties by auto-deleveraging",
     "open positions (socialised)": "spread over all accounts with open positions, by notional",
     "account holders (deficit carried)": "missing from what the venue holds for its accounts",
     "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",

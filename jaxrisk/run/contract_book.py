@@ -24,7 +24,7 @@ def contract_accounts(
 
     Raises:
         ValueError: a debt, another collateral, an unknown contract, one account long and short in
-            the same contract, or no contract at all; every problem is listed.
+            the same contract, or no contract at all; every problem is listed, an unknown name once.
     """
     ids = {name: i for i, name in enumerate(account_ids(table))}
     sides = [str(side) for side in table["side"]]
@@ -63,7 +63,7 @@ def _problems(
     accounts: Sequence[Any], names: Sequence[str], sides: Sequence[str], settlement: str
 ) -> list[str]:
     """Return what cannot stand in a book of contracts."""
-    problems, seen = [], set()
+    problems, seen, unknown = [], set(), set()
     for account, name, side in zip(accounts, names, sides, strict=True):
         who = f"account {account}"
         if side == "debt":
@@ -74,8 +74,11 @@ def _problems(
             if (account, name) in seen:
                 problems.append(f"{who}: long and short in {name}; give the difference")
             seen.add((account, name))
+            if name in unknown:
+                continue
             try:
                 instrument(name)
             except ValueError as error:
+                unknown.add(name)
                 problems.append(f"{who}: {error}")
     return problems

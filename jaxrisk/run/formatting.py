@@ -233,7 +233,9 @@ def headline(summary: Mapping[str, Any]) -> str:
     mean = amount_with_error(measure.get("mean"), measure.get("standard_error"))
     sentence = f"{opening} leaves {mean} of bad debt on average"
     debt = as_float(summary.get("snapshot", {}).get("debt_usd"))
-    if debt > 0:
+    venues = summary.get("solvency", {}).get("venues", {}).values()
+    # Losses on a venue where nothing is lent are no share of debt.
+    if debt > 0 and not any(as_float(venue.get("debt_usd")) == 0 for venue in venues):
         sentence += f" ({percent(as_float(measure.get('mean')) / debt)} of all debt)"
     if levels := confidences(measure):
         shortfall = amount_with_error(

@@ -85,6 +85,7 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "measures": _measures(summary),
         "distribution": _distribution(summary, tables),
         "fan": _fan(tables),
+        "on_margin": fmt.join_names(_on_margin(tables)),
         "map": _map(tables),
         "bearers": _bearers(summary),
         "accounts": _accounts(tables, top_accounts),
@@ -97,6 +98,15 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "files": {f"{name}.parquet": meaning for name, meaning in TABLES.items()},
         "config_text": reprint,
     }
+
+
+def _on_margin(tables: Tables) -> list[str]:
+    """Return the venues whose accounts hold contracts on margin and owe nothing."""
+    table = tables.get("accounts", {})
+    if "notional_usd" not in table:
+        return []
+    held = np.isfinite(np.asarray(table["notional_usd"], dtype=np.float64))
+    return _ordered(str(name) for name in table["venue"][held])
 
 
 def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
@@ -114,10 +124,17 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     near = fmt.as_float(book.get("debt_below_health_1_1_usd"))
     broken = fmt.count(book.get("insolvent_accounts"))
     remarks = f"{fmt.count(book.get('liquidatable_accounts'))} liquidatable, {broken} insolvent"
+    median = ("Median health factor", fmt.ratio(book.get("median_health_factor")), "of accounts")
+    tiles.append(("Accounts at the start", fmt.count(book.get("accounts")), remarks))
+    if debt == 0:
+        return [
+            *tiles,
+            ("Collateral", fmt.amount(book.get("collateral_usd")), "against no debt"),
+            median,
+        ]
     tiles += [
-        ("Accounts at the start", fmt.count(book.get("accounts")), remarks),
         ("Debt", fmt.amount(debt), f"on {fmt.amount(book.get('collateral_usd'))} of collateral"),
-        ("Median health factor", fmt.ratio(book.get("median_health_factor")), "of accounts"),
+        median,
         (
             "Debt at health below 1.1",
             fmt.amount(near),
@@ -178,10 +195,14 @@ def _fan(tables: Tables) -> Row:
 
 
 def _map(tables: Tables) -> Row | None:
-    """Return the liquidation map and its figures for joint falls, summed over venues."""
+    """Return the liquidation map of loans and its figures for joint falls, summed over venues."""
     table = tables.get("liquidation_map")
     if table is None:
         return None
+    loans = ~np.isin(np.asarray(table["venue"], dtype=str), _on_margin(tables))
+    if not loans.any():
+        return None
+    table = {name: values[loans] for name, values in table.items()}
     joint = table["asset"] == "all"
     change = table["price_change_frac"]
     falls: list[Row] = []
@@ -238,12 +259,14 @@ def _account(table: Mapping[str, np.ndarray], index: int) -> Row:
     category = table["category"][index] if "category" in table else None
     leverage = fmt.as_float(table["leverage"][index])
     missing = np.full(len(table["account_id"]), np.nan)
+    notional = fmt.as_float(table.get("notional_usd", missing)[index])
+    loan = math.isnan(notional)
     return {
         **names,
         "short": _shortened(names["account_id"]),
         "category": "" if category is None or category != category else str(category),
-        "debt": fmt.amount(table["debt_usd"][index], ""),
-        "loan_to_value": fmt.percent(table["loan_to_value_frac"][index]),
+        "debt": fmt.amount(table["debt_usd"][index] if loan else notional, ""),
+        "loan_to_value": fmt.percent(table["loan_to_value_frac"][index] if loan else None),
         "health": fmt.ratio(table["health_factor"][index]),
         "leverage": f"{fmt.ratio(leverage, 1)}\u00d7" if 0 < leverage < np.inf else "no equity",
         "distance": fmt.percent(table["distance_to_liquidation_frac"][index]),

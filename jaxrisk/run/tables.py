@@ -55,6 +55,7 @@ class PositionTable:
         synthetic: whether it was generated.
         entry: price at which a contract was entered, NaN where not stated; `None` where no row
             states one.
+        file: its name, for errors; empty where there is none.
     """
 
     account_id: Text
@@ -67,6 +68,7 @@ class PositionTable:
     source: str
     synthetic: bool = False
     entry: Float[np.ndarray, " row"] | None = None
+    file: str = ""
 
     def __len__(self) -> int:
         return len(self.amount)
@@ -157,6 +159,7 @@ def read_positions(
         source=source if synthetic else path.name,
         synthetic=synthetic,
         entry=entry,
+        file=path.name,
     )
 
 

@@ -42,7 +42,7 @@ class Behind(Enum):
     NOBODY = "nobody"
 
 
-WINNERS = "auto_deleveraging"
+WINNERS = "auto-deleveraging"
 POSITIONS = "open positions (socialised)"
 DEFICIT = "account holders (deficit carried)"
 """What bearers are called in results."""

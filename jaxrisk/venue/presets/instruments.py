@@ -39,7 +39,7 @@ def instrument(name: str) -> Instrument:
     European option that expires that many days after the start.
 
     Raises:
-        ValueError: the name is neither.
+        ValueError: the name is neither, its strike is not positive, or it has expired.
     """
     underlying = underlying_of(name)
     rest = name[len(underlying) + 1 :]
@@ -48,6 +48,8 @@ def instrument(name: str) -> Instrument:
     match = _OPTION.fullmatch(rest)
     if underlying and match:
         strike, days = float(match["strike"]), float(match["days"])
+        if not days > 0:
+            raise ValueError(f"{name!r} expires at the start; expected more than 0 days")
         terms = european_option(strike, days / _DAYS_A_YEAR, call=match["kind"] == "C")
         return Instrument(underlying, terms)
     raise ValueError(

@@ -1,6 +1,7 @@
 """What venues of contracts on margin have in common: one currency, custody, a fund."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -82,6 +83,22 @@ class Closing:
 
 
 CLOSING = tuple(field.name for field in dataclasses.fields(Closing))
+
+
+def check_bounds(name: str, **options: tuple[float, float, float]) -> None:
+    """Check options given as (value, least, largest), both ends allowed.
+
+    Raises:
+        ValueError: one lies outside of its bounds.
+    """
+    problems = [
+        f"{name}: {option} {value:g}: expected "
+        + (f"a number in [{least:g}, {most:g}]" if most < math.inf else f"at least {least:g}")
+        for option, (value, least, most) in options.items()
+        if not least <= value <= most
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def execution(closing: Closing, **slots: Any) -> MarginAccounts:

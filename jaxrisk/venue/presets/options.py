@@ -4,6 +4,7 @@ No exchange in particular. The grid has price moves up to a stated range in thir
 volatility up, down and as it is, and two moves of twice the range of which a part counts.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -20,6 +21,7 @@ from jaxrisk.venue.presets.margin_venue import (
     CLOSING,
     Closing,
     ClosingOptions,
+    check_bounds,
     contract_table,
     execution,
     margin_venue,
@@ -89,6 +91,15 @@ def options(
     rows = [instrument(each) for each in instruments]
     if not 0 < price_range < 0.5:
         raise ValueError(f"{name}: price_range {price_range:g}: expected inside (0, 0.5)")
+    check_bounds(
+        name,
+        initial_multiple=(initial_multiple, 1.0, math.inf),
+        tail_share=(tail_share, 0.0, 1.0),
+        volatility_up=(volatility_up, 0.0, math.inf),
+        volatility_down=(volatility_down, 0.0, 1.0),
+        short_margin=(short_margin, 0.0, 1.0),
+        stickiness=(stickiness, 0.0, 1.0),
+    )
     dtype = accounts.collateral.dtype
     array = lambda values: jnp.asarray(np.asarray(values, np.float64), dtype)
     forward = np.asarray(settlement_prices(name, rows, prices, settlement))
@@ -137,8 +148,11 @@ def _checked(name: str, asset: str, given: Mapping[str, float]) -> Mapping[str, 
             f"{name}: {asset}: no such parameter {', '.join(unknown)}; there are "
             f"{', '.join(ASSET_OPTIONS)}"
         )
-    if not given.get("volatility", 0.0) > 0:
+    if "volatility" not in given:
         raise ValueError(f"{name}: {asset}: volatility is missing; expected a positive number")
+    for key in ("volatility", "realised"):
+        if not given.get(key, 1.0) > 0:
+            raise ValueError(f"{name}: {asset}: {key} {given[key]:g}: expected a positive number")
     return given
 
 

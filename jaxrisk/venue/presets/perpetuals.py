@@ -5,6 +5,7 @@ position closes by market order once equity is below its maintenance margin; the
 account then lacks, and behind it stand the winners, all open positions, or nobody.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -21,6 +22,7 @@ from jaxrisk.venue.presets.margin_venue import (
     CLOSING,
     Closing,
     ClosingOptions,
+    check_bounds,
     contract_table,
     execution,
     margin_venue,
@@ -89,6 +91,11 @@ def perpetuals(
         raise ValueError(f"{name}: {', '.join(options)}: an option; this venue has perpetuals only")
     if not funding_hours > 0:
         raise ValueError(f"{name}: funding_hours {funding_hours:g}: expected a positive number")
+    check_bounds(
+        name,
+        initial_multiple=(initial_multiple, 1.0, math.inf),
+        funding_cap=(funding_cap, 0.0, math.inf),
+    )
     dtype = accounts.collateral.dtype
     array = lambda values: jnp.asarray(np.asarray(values, np.float64), dtype)
     each = lambda value: array([value] * len(rows))
@@ -133,6 +140,9 @@ def _margin(
             raise ValueError(f"{name}: {row.underlying}: maintenance_margin is missing")
         lower, own = [0.0], [given["maintenance_margin"]]
         for k in (2, 3):
+            absent = [f"tier_{k}_{what}" for what in _TIER if f"tier_{k}_{what}" not in given]
+            if len(absent) == 1:
+                raise ValueError(f"{name}: {row.underlying}: {absent[0]} is missing for tier {k}")
             lower.append(given.get(f"tier_{k}_from", _UNREACHED * k))
             own.append(given.get(f"tier_{k}_maintenance_margin", own[-1]))
         try:
