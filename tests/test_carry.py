@@ -51,7 +51,7 @@ def test_net_apy_of_a_loop_is_l_y_less_l_minus_one_r(l, y, r):
     earned = net_apy(loop, rates(collateral_yield=y, borrow_rate=r), FOREVER)
     assert_close(earned, l * y - (l - 1) * r, rtol=1e-12, atol=1e-14)
     even = break_even_borrow_rate(loop, number(y))
-    assert_close(even, y * l / (l - 1), rtol=1e-12, atol=0.0)
+    assert_close(even, y * l / (l - 1), rtol=1e-12, atol=1e-300)
     nothing = net_apy(loop, rates(collateral_yield=y, borrow_rate=float(even)), FOREVER)
     assert_close(nothing, 0.0, rtol=0.0, atol=1e-13)
 

@@ -202,7 +202,8 @@ def test_a_perpetual_on_borrowed_margin_adds_exposure_or_takes_it_away():
     assert_close(basis.leverage, 2.0, rtol=1e-14, atol=0.0)
 
 
-@given(n=st.integers(1, 20), l=st.floats(0.3, 0.95))
+# Rounding grows by 1 / l a round: with these, by no more than 4,096.
+@given(n=st.integers(1, 12), l=st.floats(0.5, 0.95))
 def test_unwinding_takes_as_many_rounds_as_looping_did(n, l):
     built = looped(number(l), number(n), FREE)
     assert_close(rounds_to_unwind(built.leverage, number(l)), float(n), rtol=1e-6, atol=0.0)
