@@ -45,22 +45,25 @@ def banks(own, owed_outside, between, recovery=None):
     )
 
 
-def random_network(seed, count=5, kinds=("promise", "share"), recovery=None):
-    """Return layers that hold two assets and parts of each other's claims, some in default."""
+def random_network(seed, count=4, recovery=None):
+    """Return layers that hold two assets and parts of each other's claims, some in default.
+
+    Each issues two promises, in assets, and a share.
+    """
     rng = np.random.default_rng(seed)
     names = [f"layer {i}" for i in range(count)]
     claims, underlying, holdings = [], [], []
     for i, name in enumerate(names):
-        for kind in kinds:
-            claim, amount = f"{kind} {i}", rng.uniform(5.0, 30.0)
+        for number, kind in enumerate(("promise", "promise", "share")):
+            claim, amount = f"claim {i}.{number}", rng.uniform(3.0, 15.0)
             claims.append((claim, name, kind, amount))
             underlying.append((claim, ("ether", "dollar")[rng.integers(2)], rng.uniform(0.5, 2.0)))
             parts = rng.dirichlet(np.ones(count + 1))[:count] * rng.integers(0, 2, count)
             holdings += [
                 (names[j], claim, amount * p) for j, p in enumerate(parts) if j != i and p > 0
             ]
-        holdings.append((name, "ether", rng.uniform(0.0, 12.0)))
-        holdings.append((name, "dollar", rng.uniform(0.0, 12.0)))
+        holdings.append((name, "ether", rng.uniform(0.0, 18.0)))
+        holdings.append((name, "dollar", rng.uniform(0.0, 18.0)))
     ways = None if recovery is None else dict.fromkeys(names, recovery)
     return graph(claims, underlying, holdings, ("ether", "dollar"), recovery=ways)
 

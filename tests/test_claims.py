@@ -46,9 +46,22 @@ def test_of_two_solutions_it_is_the_greatest():
     # Each owes the other 1 and has 0.3: both may pay, and with costs both may default.
     pair = banks([0.3, 0.3], [0.0, 0.0], [(0, 1, 1.0), (1, 0, 1.0)], (0.5, 0.5))
     assert_close(value(pair, ONE).rate, [1.0, 1.0], rtol=0.0, atol=0.0)
-    # With nothing but each other's debt both still pay, and rounding defaults nobody.
+    # With nothing but each other's debt both still pay.
     bare = banks([0.0, 0.0], [0.0, 0.0], [(0, 1, 0.1), (1, 0, 0.1)], (0.0, 0.0))
     assert_close(value(bare, ONE).rate, [1.0, 1.0], rtol=0.0, atol=0.0)
+
+
+def test_nobody_defaults_for_a_rounding():
+    # 3 * 0.1 is more than 0.3 in floating point, and default here costs everything.
+    g = graph(
+        [("note", "bank", "promise", 3.0)],
+        [("note", "dollar", 0.1)],
+        [("bank", "dollar", 0.3)],
+        recovery={"bank": (0.0, 0.0)},
+    )
+    found = value(g, ONE)
+    assert float(found.equity[0]) < 0.0
+    assert found.rate.tolist() == [1.0]
 
 
 @given(seed=SEEDS)
@@ -148,6 +161,46 @@ def test_a_loss_goes_up_the_tower():
     assert_close(found.rate[1], 78.0 / 80.0, rtol=1e-14, atol=0.0)
     vault = (60.0 * 78.0 / 80.0 * 2_160.0 + 100.0) / 50.0
     assert_close(found.price[3], vault, rtol=1e-14, atol=0.0)
+
+
+def test_a_debt_in_a_claim_that_has_fallen_is_valued_as_it_stands():
+    # A owes a staked token besides what A and B owe each other. At 1,200 dollars the token would
+    # break A, and with it B and, all value being lost in default, A for good; it is worth 900.
+    claims = [
+        ("staked", "staking", "promise", 1.0),
+        ("short", "A", "promise", 1.0),
+        ("debt A", "A", "promise", 1_000.0),
+        ("debt B", "B", "promise", 1_000.0),
+    ]
+    underlying = [
+        ("staked", "ether", 1.2),
+        ("short", "staked", 1.0),
+        ("debt A", "dollar", 1.0),
+        ("debt B", "dollar", 1.0),
+    ]
+    holdings = [
+        ("staking", "ether", 0.9),
+        ("A", "dollar", 950.0),
+        ("A", "debt B", 1_000.0),
+        ("B", "dollar", 50.0),
+        ("B", "debt A", 1_000.0),
+    ]
+    lost = {"A": (0.0, 0.0), "B": (0.0, 0.0)}
+    g = graph(claims, underlying, holdings, ("ether", "dollar"), recovery=lost)
+    found = value(g, jnp.array([1_000.0, 1.0]))
+    assert_close(found.rate, [0.75, 1.0, 1.0, 1.0], rtol=1e-13, atol=0.0)
+    assert g.stage == (0, 1, 1, 1)
+    broken = value(g, jnp.array([1_100.0, 1.0]))
+    assert_close(broken.rate, [0.75, 0.0, 0.0, 0.0], rtol=1e-13, atol=0.0)
+
+
+def test_many_markets_at_once_are_those_one_by_one():
+    g = random_network(7)
+    prices = jnp.stack([jnp.linspace(0.3, 2.5, 6), jnp.ones(6)], axis=1)
+    batch = jax.jit(jax.vmap(value_claims, in_axes=(None, 0)))(g, prices)
+    single = [value(g, p).price for p in prices]
+    assert_close(batch.price, np.stack(single), rtol=1e-12, atol=1e-13)
+    assert batch.converged.all()
 
 
 def test_a_tower_stands_in_what_is_below_it():
@@ -294,4 +347,5 @@ def test_precision_is_that_of_the_graph():
     g = graph([CLAIM], [("note", "dollar", 1.0)], [("bank", "dollar", 2.0)], dtype=np.float32)
     found = value(g, jnp.ones(1, jnp.float32))
     assert found.price.dtype == np.float32
+    assert bool(found.converged)
     assert_close(found.rate, [0.4], rtol=1e-6, atol=0.0)
