@@ -128,6 +128,18 @@ def test_correlated_collateral_has_a_third_of_that_room(asset, mode, gap):
     assert_close(100.0 * toxic_gap(venue, PRICE), [gap], rtol=0.0, atol=0.06)
 
 
+def test_a_discount_beyond_the_bonus_less_its_fee_stops_calls_of_correlated_collateral():
+    # Bonus 1 %, of which the protocol keeps 10 %: 1.009 of collateral for a unit of debt, so a
+    # discount or slippage above 0.9 % leaves nothing to earn while health may fall below 1.
+    venue = deployed("wstETH", 1 + list(CATEGORIES).index("eth_correlated"))
+    credit = venue.incentive.largest_credit(len(venue.categories), 1)
+    bonus = float(credit[1 + list(CATEGORIES).index("eth_correlated"), 0]) - 1.0
+    seized = jnp.array([1.0 + bonus])
+    kept = venue.incentive.fee(seized, jnp.array(bonus / (1.0 + bonus)))
+    assert_close(seized - kept, [1.009], rtol=1e-12, atol=0.0)
+    assert_close(100.0 * (1.0 - 1.0 / (seized - kept)), [0.9], rtol=0.0, atol=0.01)
+
+
 def test_the_gap_is_the_fall_from_health_one_to_toxic():
     system, checked = random_system(2), 0
     for venue in system.venues:
