@@ -12,7 +12,8 @@ from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
 from jaxrisk.measure.margin import margin_columns
 from jaxrisk.measure.solvency import BalanceSheet
-from jaxrisk.venue.health import health_factor, toxic, value_accounts
+from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.venue.health import health_factor, redeemable_debt, toxic, value_accounts
 from jaxrisk.venue.liquidation_price import liquidation_price
 from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.venue import Venue
@@ -43,6 +44,37 @@ def distance_to_liquidation(
     crossing = (fixed.debt - fixed.backing) / jnp.where(slope > 0, slope, jnp.ones_like(slope))
     exists = (slope > 0) & (crossing > 0)
     return jnp.where(exists, 1.0 - crossing, jnp.full_like(crossing, jnp.nan))
+
+
+def toxic_threshold(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
+    """Return the loan to value above which a partial liquidation lowers an account's health.
+
+    1 / (1 + bonus), weighted by value over the account's collateral; NaN where it has none. Each
+    close then takes more collateral, in proportion, than debt, until debt is left alone.
+
+    Source: Warmuz, Chaudhary and Pinna, arXiv 2212.07306.
+
+    Args:
+        venue: the venue and its book.
+        price: `(asset,)` prices as the venue sees them.
+    """
+    value = value_accounts(venue.accounts, venue.collateral.liquidation_threshold, price)
+    return _over(redeemable_debt(venue, price), value.collateral)
+
+
+def toxic_gap(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
+    """Return how far all collateral falls from where it is called to where calls are toxic.
+
+    1 - LT (1 + bonus), as a fraction of the price at which health is 1: the time that liquidators
+    have, in terms of price. NaN without collateral; negative where an account is toxic
+    before it is called.
+
+    Args:
+        venue: the venue and its book.
+        price: `(asset,)` prices as the venue sees them.
+    """
+    value = value_accounts(venue.accounts, venue.collateral.liquidation_threshold, price)
+    return 1.0 - _over(value.backing, redeemable_debt(venue, price))
 
 
 def account_leverage(
@@ -108,3 +140,9 @@ def _figures(
 ) -> tuple[dict[str, Array], Array]:
     price = opening_prices(venue.oracle, market)
     return account_leverage(venue, price, moves), liquidation_price(venue, price)
+
+
+def _over(part: Float[Array, " account"], whole: Float[Array, " account"]) -> Array:
+    """Return part over whole, NaN where the whole is not positive."""
+    ratio = part / positive_or_one(whole)
+    return jnp.where(whole > 0, ratio, jnp.full_like(ratio, jnp.nan))

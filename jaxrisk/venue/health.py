@@ -54,6 +54,18 @@ def health_factor(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "
     return jnp.where(v.debt > 0, ratio, jnp.full_like(ratio, jnp.inf))
 
 
+def redeemable_debt(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
+    """Return the most debt that collateral can pay for at the venue's largest bonus.
+
+    The sum of collateral values, each over one plus its bonus. What is owed beyond it stays behind
+    when everything has been seized.
+    """
+    accounts = venue.accounts
+    values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
+    credit = venue.incentive.largest_credit(len(venue.categories), values.shape[0])
+    return jnp.sum(values / per_account(credit, accounts.category), axis=0)
+
+
 def toxic(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
     """Return 1 for accounts so deep that a partial liquidation lowers their health, else 0.
 
@@ -61,8 +73,5 @@ def toxic(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account
     value-weighted bonus of the account's collateral.
     """
     accounts = venue.accounts
-    values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
-    credit = venue.incentive.largest_credit(len(venue.categories), values.shape[0])
-    redeemable = jnp.sum(values / per_account(credit, accounts.category), axis=0)
     owed = jnp.sum(accounts.debt * select(price, accounts.debt_assets)[:, None], axis=0)
-    return (owed > redeemable).astype(price.dtype)
+    return (owed > redeemable_debt(venue, price)).astype(price.dtype)
