@@ -40,3 +40,8 @@ def smaller(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "...
 def positive_or_one(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return `x` where positive and 1 elsewhere: a denominator safe in both AD modes."""
     return jnp.where(x > 0, x, jnp.ones_like(x))
+
+
+def larger(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the larger of two values, without the NaN propagation of `jnp.maximum`."""
+    return jnp.where(a > b, a, b)

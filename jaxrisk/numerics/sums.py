@@ -12,3 +12,9 @@ def sum_before(values: Float[Array, "row ..."]) -> Float[Array, "row ..."]:
     """
     first = jnp.zeros_like(values[:1])
     return jnp.concatenate([first, jnp.cumsum(values[:-1], axis=0)], axis=0)
+
+
+def total_up_to(values: Float[Array, "row ..."]) -> Float[Array, "one_more ..."]:
+    """Return the sums of the first rows, from none of them to all: one row more than `values`."""
+    first = jnp.zeros_like(values[:1])
+    return jnp.concatenate([first, jnp.cumsum(values, axis=0)], axis=0)
