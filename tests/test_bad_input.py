@@ -259,6 +259,7 @@ def test_a_repaired_correlation_runs_and_says_so(call, tmp_path):
     assert any("correlation repaired: entries changed by at most" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_accounts_under_water_at_the_start_are_reported(call, tmp_path):
     """b5 owes more than it holds, p5 is only below its threshold: both are said, none hidden."""
     rows = BOOK.splitlines()

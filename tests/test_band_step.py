@@ -133,6 +133,7 @@ def check_fractions(system, states):
         assert new.flows[Flow.BAD_DEBT] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_order_of_accounts_does_not_matter(seed):
     system, states = played(seed, 0.1, 1.0, 8.0, None, 0.0)
@@ -304,6 +305,7 @@ def test_derivatives_of_a_simulation_are_finite():
     assert np.isfinite(slope)
 
 
+@pytest.mark.slow
 def test_open_shortfall_counts_the_coin_in_the_bands():
     # So deep a fall that nobody closes: what is owed beyond coin and collateral stays open.
     system = lone_system(3, 0.6, 0.0, 1e9, None, 0.0)

@@ -314,6 +314,7 @@ SLICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [None, HEDGED])
 @given(seed=SEEDS)
 def test_collateral_in_the_underlying_moves_with_the_price(rows, seed):

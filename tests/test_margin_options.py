@@ -137,6 +137,7 @@ def test_steps_with_options_are_those_of_the_reference(**numbers):
     check_against_reference(system, rules, world, stages, move=moved)
 
 
+@pytest.mark.slow
 @on_option_systems
 def test_what_the_sheet_owes_is_what_accounts_have_with_options_too(**numbers):
     system = system_of(**numbers)
@@ -190,6 +191,7 @@ def test_volatilities_follow_returns_variance_and_the_smile(r, ratio, stickiness
     assert_close(ours, [expected], rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.slow
 @given(
     size=st.lists(st.floats(-50.0, 50.0), min_size=3, max_size=3), spot=st.floats(1500.0, 4500.0)
 )

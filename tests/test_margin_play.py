@@ -169,6 +169,7 @@ def test_no_winner_is_deleveraged_of_more_than_his_profit(seed, fall, leverage, 
     assert ours.loss <= lack.sum() - fund + scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind", list(Behind))
 @on_marks
 def test_nobody_is_charged_more_than_he_has(behind, seed, fall, leverage, fund):
@@ -361,6 +362,7 @@ def test_scenarios_side_by_side_are_those_played_alone_and_traces_add_up():
     assert bad > 0
 
 
+@pytest.mark.slow
 @on_random_systems
 def test_contracts_settled_in_coin_are_those_of_the_reference(
     seed, fall, log_depth, log_insurance, leverage

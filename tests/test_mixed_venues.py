@@ -91,6 +91,7 @@ def test_one_venue_feels_what_is_sold_on_another():
     assert together.market.price[WETH] < apart.market.price[WETH]
 
 
+@pytest.mark.slow
 def test_an_owner_is_netted_over_venues_but_every_account_stands_alone():
     system = mixed_system(2, 8, 8)
     owners = [["a", "b", *[""] * 5, "a"], ["a", *"cdefghi"], ["b", *"cdefghi"]]

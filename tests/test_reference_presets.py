@@ -121,6 +121,7 @@ def check(system: System, states: list[State], world: World) -> None:
         compare(state, world, rtol=1e-9)
 
 
+@pytest.mark.slow
 @on_both_policies
 @settings(max_examples=5)
 @given(**DRAWN)

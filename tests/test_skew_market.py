@@ -174,6 +174,7 @@ def play(events, *, limit=10.0, calm=0.1, exempt=False):
     return allowed
 
 
+@pytest.mark.slow
 @given(events=EVENTS, calm=st.sampled_from([0.0, 0.1]))
 def test_what_is_allowed_is_what_looking_back_over_the_list_gives(events, calm):
     times = np.cumsum([dt for dt, _, _ in events])
