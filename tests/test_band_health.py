@@ -37,6 +37,7 @@ def after_purchase(price=1850.0, amount=1.2e4):
 # Shares
 
 
+@pytest.mark.slow
 def test_deposits_own_what_they_put_in():
     g, bands, shares = opened()
     held = holdings(bands, shares)
@@ -200,6 +201,7 @@ def slow_path(g, bands, prices):
     return bands
 
 
+@pytest.mark.slow
 def test_a_slow_fall_earns_what_converted_down_promises():
     # A test of the mechanism against itself over time: the promise needs no path, the path no
     # promise. The quarter-of-distance fee and coarse steps leave a gap that shrinks with the step.

@@ -236,6 +236,7 @@ def test_a_step_is_that_of_the_scalar_reference(seed, fall, swing, log_depth, co
         compare(state, world, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_comparison_is_not_of_nothing():
     happened = np.zeros(len(Flow))
     for seed in range(4):

@@ -117,6 +117,7 @@ def system_of(seed, fall, log_depth, leverage):
     return margin_systems.random_system(seed, fall=fall, depth=10**log_depth, venues=(venue,))
 
 
+@pytest.mark.slow
 @on_option_systems
 def test_steps_with_options_are_those_of_the_reference(**numbers):
     system = system_of(**numbers)

@@ -259,6 +259,7 @@ def test_a_gate_of_no_width_is_the_exact_rule():
     assert gate(excess, scale, jnp.array(0.0)).tolist() == gate(excess, scale, None).tolist()
 
 
+@pytest.mark.slow
 def test_a_simulation_with_a_gate_of_no_width_is_the_exact_one():
     """Pathwise derivatives run the smooth program at width 0: it must be the published run."""
     system, plan = stochastic_system(1), Plan(steps=3, rounds=3)

@@ -96,6 +96,7 @@ def test_simulate_is_the_simulator_with_a_plan(whole):
     assert_identical(fields(outcome), {n: v[:3] for n, v in fields(whole).items()})
 
 
+@pytest.mark.slow
 def test_side_by_side_a_scenario_is_the_same_in_any_company():
     """A small book in one round is played in lanes; neighbours and place must not matter."""
     system = systems.stochastic_system(3)

@@ -125,6 +125,7 @@ def test_more_in_gives_more_out_at_a_worse_price(amount, factor):
     assert float(large.received[0]) <= factor * float(small.received[0]) * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @given(holdings, holdings, flatness)
 def test_prices_are_the_slopes_of_small_swaps(x, y, a):
     p = pool((x, y), (1.0, 1.05), amplification=a, fee=0.0, off_peg_multiplier=1.0)

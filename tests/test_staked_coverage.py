@@ -201,6 +201,7 @@ def test_more_stake_or_less_offset_never_leaves_more(loss, stake, more, offset):
     assert left(coverage(offset=0.5 * offset), stake) <= base * (1.0 + 1e-12) + 1e-9
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_and_say_who_pays_the_next_unit():
     rules = lambda offset: (
         dataclasses.replace(coverage(staked=1, fee=0.1), offset=offset),

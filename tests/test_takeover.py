@@ -126,6 +126,7 @@ def test_nobody_who_buys_from_a_venue_loses(policy, has_cost, **values):
             assert flows[Flow.PROCEEDS] - outlay >= -1e-9 * outlay
 
 
+@pytest.mark.slow
 @given(**VALUES)
 def test_more_insurance_never_raises_the_loss_of_suppliers(**values):
     system = random_system("pro_rata", False, **values)
