@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 # Cache hits print pages of machine-feature warnings from C++; the level is read at import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Most of the suite is compiling, and what it compiles runs for an instant: the quick way takes two
-# fifths less. CI runs the examples the way users' programs are compiled (XLA_FLAGS=""). XLA stops
+# fifths less. CI runs some files the way users' programs are compiled (XLA_FLAGS=""). XLA stops
 # at flags it does not know, so the second is for versions known to have it.
 os.environ.setdefault(
     "XLA_FLAGS",
