@@ -27,7 +27,8 @@ from jaxrisk import Accounts, Keeper, Market, ProRata, System, presets, root_key
 from jaxrisk.market.history import Replay
 from jaxrisk.market.impact import SquareRootImpact
 from jaxrisk.market.liquidity import ConstantDepth, Liquidity
-from jaxrisk.market.oracle import FaceValueOracle, Oracle, SpotOracle
+from jaxrisk.market.oracle import Oracle, SpotOracle
+from jaxrisk.market.oracle_overlay import FaceValueOracle
 from jaxrisk.measure.vault import Vault, vault_share_prices
 from jaxrisk.system.simulate import (
     Outcome,
