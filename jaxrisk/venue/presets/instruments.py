@@ -6,6 +6,8 @@ import re
 from jaxrisk.market.contract import Contracts, european_option, perpetual
 
 _OPTION = re.compile(r"(?P<days>\d+(?:\.\d+)?)D-(?P<strike>\d+(?:\.\d+)?)-(?P<kind>[CP])")
+_NO_STRIKE = re.compile(r"(?P<days>\d+(?:\.\d+)?D)-(?P<kind>[CP])")
+_NO_EXPIRY = re.compile(r"(?P<strike>\d+(?:\.\d+)?)-(?P<kind>[CP])")
 _DAYS_A_YEAR = 365.0
 
 
@@ -39,7 +41,8 @@ def instrument(name: str) -> Instrument:
     European option that expires that many days after the start.
 
     Raises:
-        ValueError: the name is neither, its strike is not positive, or it has expired.
+        ValueError: the name is neither, it has no strike or no expiry, its strike is not positive,
+            or it has expired.
     """
     underlying = underlying_of(name)
     rest = name[len(underlying) + 1 :]
@@ -52,6 +55,12 @@ def instrument(name: str) -> Instrument:
             raise ValueError(f"{name!r} expires at the start; expected more than 0 days")
         terms = european_option(strike, days / _DAYS_A_YEAR, call=match["kind"] == "C")
         return Instrument(underlying, terms)
+    if underlying and (part := _NO_STRIKE.fullmatch(rest)):
+        example = f"{underlying}-{part['days']}-3200-{part['kind']}"
+        raise ValueError(f"{name!r} has no strike; expected a name like {example}")
+    if underlying and (part := _NO_EXPIRY.fullmatch(rest)):
+        example = f"{underlying}-30D-{part['strike']}-{part['kind']}"
+        raise ValueError(f"{name!r} has no expiry; expected a name like {example}")
     raise ValueError(
         f"{name!r} is no contract; expected a name like WETH-PERP, or WETH-30D-3200-C for a call "
         "of 30 days"

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxrisk.market.arbitrage import breaches
 from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.margin_accounts import VolatilityMoves
 from jaxrisk.venue.option_requirement import GridMargin
-from jaxrisk.venue.presets.instruments import instrument
+from jaxrisk.venue.presets.instruments import Instrument, instrument
 from jaxrisk.venue.presets.margin_venue import (
     CLOSING,
     Closing,
@@ -33,7 +34,10 @@ from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
 from jaxrisk.venue.venue import Venue
 
 ASSET_OPTIONS = ("volatility", "realised", "skew", "beta", "power")
-_PIVOT, _FLOOR = 30.0 / 365.0, 1.0 / 365.0
+_DAYS_A_YEAR = 365.0
+_PIVOT, _FLOOR = 30.0 / _DAYS_A_YEAR, 1.0 / _DAYS_A_YEAR
+# Of a butterfly that pays at most 1: what prices in float32 are off by.
+_ROUNDING = 1e-4
 
 
 def options(
@@ -114,6 +118,7 @@ def options(
     volatility = level + of("skew") * ratio
     if np.any(volatility <= 0.05):
         raise ValueError(f"{name}: the skew leaves a strike with a volatility below 0.05")
+    _refuse_arbitrage(name, rows, ratio, volatility)
     slot = execution(
         Closing.checked(name, **closing),
         contracts=contracts,
@@ -150,10 +155,45 @@ def _checked(name: str, asset: str, given: Mapping[str, float]) -> Mapping[str, 
         )
     if "volatility" not in given:
         raise ValueError(f"{name}: {asset}: volatility is missing; expected a positive number")
+    problem = lambda key: f"{name}: assets.{asset}.options.{key} = {given[key]:g}"
     for key in ("volatility", "realised"):
         if not given.get(key, 1.0) > 0:
-            raise ValueError(f"{name}: {asset}: {key} {given[key]:g}: expected a positive number")
+            raise ValueError(f"{problem(key)}: expected a positive number")
+    if not given.get("power", 0.0) >= 0:
+        raise ValueError(
+            f"{problem('power')}: expected at least 0: implied volatilities would fall as realised "
+            "volatility rises"
+        )
     return given
+
+
+def _refuse_arbitrage(
+    name: str, rows: Sequence[Instrument], log_moneyness: np.ndarray, volatility: np.ndarray
+) -> None:
+    """Raise where the opening volatilities of listed strikes admit an arbitrage.
+
+    Volatility is a function of log-moneyness alone, so there are no calendars.
+    """
+    listed: dict[tuple[str, float], dict[float, int]] = {}
+    for i, row in enumerate(rows):
+        if row.is_option:
+            own = listed.setdefault((row.underlying, float(row.terms.expiry[0])), {})
+            own[float(row.terms.strike[0])] = i
+    problems = []
+    for (asset, years), own in listed.items():
+        at = [own[strike] for strike in sorted(own)]
+        k, total = jnp.asarray(log_moneyness[at]), jnp.asarray(volatility[at] ** 2 * years)
+        found = breaches(jnp.asarray([years]), k, total[None], tolerance=_ROUNDING)
+        for breach in found[:1]:
+            near = np.searchsorted(np.asarray(k), np.asarray(breach.strikes))
+            strikes = ", ".join(f"{sorted(own)[n]:.10g}" for n in near)
+            problems.append(
+                f"{name}: assets.{asset}.options.skew: a {breach.kind} of the strikes {strikes} at "
+                f"{years * _DAYS_A_YEAR:.6g} days is worth less than nothing; bring the skew "
+                "nearer to 0"
+            )
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def _grid(
@@ -169,10 +209,9 @@ def _grid(
     tails = np.array([-2.0, 2.0]) * price_range
     move, level = np.concatenate([move, tails]), np.concatenate([level, [0.0, 0.0]])
     weight = np.where(np.abs(move) > 1.5 * price_range, tail_share, 1.0)
-    none = array(np.zeros_like(move))
     return ScenarioGrid(
-        scenarios=Scenarios(
-            move=array(move), volatility=array(level), tilt=none, wings=none, weight=array(weight)
+        scenarios=Scenarios.checked(
+            move=move, volatility=level, weight=weight, dtype=array(0.0).dtype
         ),
         volatility=VolatilityShock(
             up=array(up),
