@@ -16,7 +16,8 @@ from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, Positions
 from jaxrisk.venue.funding import PremiumFunding
 from jaxrisk.venue.margin_accounts import Behind, CloseOut, MarginAccounts, VolatilityMoves
-from jaxrisk.venue.notional_margin import NotionalMargin, deductions
+from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
+from jaxrisk.venue.notional_margin import NotionalMargin
 from jaxrisk.venue.option_requirement import GridMargin
 from jaxrisk.venue.presets.margin_venue import margin_venue
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
@@ -35,10 +36,10 @@ RATES = (0.02, 0.03, 0.06)
 
 def rates(array: Any, count: int) -> NotionalMargin:
     """Return three tiers of margin, the same for every contract."""
-    rows = [[2.0 * r for r in RATES], list(RATES)]
-    cut = [deductions(TIERS, row) for row in rows]
-    stack = lambda x: array(np.repeat(np.asarray(x, np.float64)[:, :, None], count, axis=2))
-    return NotionalMargin(rate=stack(rows), deduction=stack(cut))
+    bounds = zip(TIERS, (*TIERS[1:], np.inf), RATES, strict=True)
+    rows = [Bracket(low, high, rate, 0.5 / rate) for low, high, rate in bounds]
+    tiers = MarginTiers.from_brackets({str(k): rows for k in range(count)}, array(0.0).dtype)
+    return NotionalMargin(tiers=tiers, multiple=array(2.0))
 
 
 def close_out(array: Any, *, largest: float = 1.0, fee: float = 0.004) -> CloseOut:

@@ -127,8 +127,7 @@ def test_tiers_that_fall_are_refused(call, tmp_path):
     ended = call("validate", write_project(tmp_path, config=config, positions=BOOK))
     assert ended.code == 2, ended.err
     assert "small.toml" in ended.err
-    assert "venues.perps" in ended.err
-    assert "rates [0.02, 0.01, 0.01]: expected fractions that do not fall" in ended.err
+    assert "venues.perps: WETH-PERP, tier 2: rate 0.01: expected more than 0.02" in ended.err
 
 
 TIERS = """\

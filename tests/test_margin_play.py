@@ -19,7 +19,6 @@ from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, outco
 from jaxrisk.system.system import Flow
 from jaxrisk.system.trace import tracer
 from jaxrisk.venue.margin_accounts import Behind
-from jaxrisk.venue.notional_margin import deductions
 from jaxrisk.venue.venue import Pool
 from tests import margin_systems, systems
 from tests import reference_margin_step as reference
@@ -189,16 +188,6 @@ def test_nobody_is_charged_more_than_he_has(behind, seed, fall, leverage, fund):
         able = np.where((np.asarray(held.size) != 0).any(axis=0), able, 0.0)
     total = 0.0 if behind is Behind.NOBODY else min(able.sum(), float(loss))
     assert_close(paid.sum(), total, rtol=1e-9, atol=scale)
-
-
-def test_margin_by_tiers_has_no_jumps_and_bad_tables_are_refused():
-    cut = np.array(deductions(TIERS, RATES))
-    for k in range(1, len(TIERS)):
-        below = RATES[k - 1] * TIERS[k] - cut[k - 1]
-        assert_close(RATES[k] * TIERS[k] - cut[k], below, rtol=1e-12, atol=0.0)
-    for lower, table in (([1.0], [0.1]), ([0.0, 0.0], [0.1, 0.2]), ([0.0, 1.0], [0.2, 0.1])):
-        with pytest.raises(ValueError, match="expected"):
-            deductions(lower, table)
 
 
 def reference_of(system):

@@ -94,7 +94,7 @@ def test_the_smile_is_read_at_each_strike():
         ({"instruments": ("WETH-7D-3000-C",)}, "an option"),
         ({"overrides": {}}, "maintenance_margin is missing"),
         ({"overrides": {"WETH": {"maintenance": 0.1}}}, "no such parameter maintenance"),
-        ({"overrides": {"WETH": {**TIERS, "tier_2_maintenance_margin": 0.01}}}, "rates"),
+        ({"overrides": {"WETH": {**TIERS, "tier_2_maintenance_margin": 0.01}}}, "tier 2: rate"),
         ({"target": 0.5}, "expected at least trigger"),
         ({"trigger": 0.0}, "expected a positive number"),
         ({"largest": 0.0}, "expected a fraction"),
@@ -112,9 +112,9 @@ def test_the_smile_is_read_at_each_strike():
                     "WETH": {**TIERS, "tier_3_from": 5e4, "tier_3_maintenance_margin": 0.1}
                 }
             },
-            "then rising",
+            "tier 2: cap 50000.0: expected more than the floor",
         ),
-        ({"overrides": {"WETH": {**TIERS, "maintenance_margin": -0.02}}}, "expected fractions"),
+        ({"overrides": {"WETH": {**TIERS, "maintenance_margin": -0.02}}}, "expected a fraction"),
         ({"instruments": ("WBTC-PERP",), "overrides": {"WBTC": TIERS}}, "no such asset"),
         ({"book": accounts(1, positions=None)}, "no positions"),
         ({"book": accounts(1, debt=jnp.ones((1, 2)))}, "no debt of their own"),
