@@ -14,6 +14,7 @@ from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.margin_accounts import MarginAccounts, MarginState
+from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
 
@@ -33,6 +34,7 @@ class Marks:
         slope: change of that by a unit of the numeraire on the price of the underlying.
         delta: units of the underlying that a unit moves like.
         notional: worth of what a unit of the contract is about, settlement currency.
+        posted: `(asset,)` worth of a unit of each collateral beyond the settlement currency.
     """
 
     quotes: Quotes
@@ -41,6 +43,7 @@ class Marks:
     slope: Rows
     delta: Rows
     notional: Rows
+    posted: Float[Array, " asset"]
 
 
 @pytree
@@ -52,7 +55,9 @@ class Opened:
         entry: `(contract, account)` price at which they were entered, as quoted.
         entered: `(contract, account)` worth of a unit at that price, settlement currency.
         collateral: `(account,)` settlement currency.
-        weight: share of the collateral that counts as backing.
+        weight: share of it that counts as backing.
+        posted: `(asset, account)` units of other assets.
+        rule: what those count for and when they are sold; `None` where there are none.
     """
 
     size: PerPosition
@@ -60,19 +65,27 @@ class Opened:
     entered: PerPosition
     collateral: Float[Array, " account"]
     weight: Float[Array, ""]
+    posted: Float[Array, "asset account"]
+    rule: PostedCollateral | None
 
     def equity(
-        self, kept: MarginState, value: Rows, *, backing: bool = False
+        self, kept: MarginState, marks: Marks, *, backing: bool = False
     ) -> Float[Array, " account"]:
         """Return collateral, cash and unrealised profit, settlement currency.
 
         Args:
             kept: what still stands.
-            value: worth of a unit.
+            marks: contracts and collateral at some prices.
             backing: count collateral as far as it backs positions.
         """
         held = self.collateral * self.weight if backing else self.collateral
-        return held + kept.cash + jnp.sum(self.profit(kept, value), axis=0)
+        total = held + kept.cash + jnp.sum(self.profit(kept, marks.value), axis=0)
+        if self.rule is None:
+            return total
+        units = self.posted * kept.posted
+        if backing:
+            return total + self.rule.counted(units, marks.posted)
+        return total + jnp.sum(units * marks.posted[:, None], axis=0)
 
     def profit(self, kept: MarginState, value: Rows) -> PerPosition:
         """Return the unrealised profit of each position, settlement currency."""
@@ -88,6 +101,11 @@ def slot_of(venue: Venue) -> MarginAccounts:
 def settlement_of(venue: Venue) -> int:
     """Return the index of the settlement currency in the system's asset axis."""
     return venue.accounts.debt_assets[0]
+
+
+def posted_assets(venue: Venue) -> tuple[int, ...]:
+    """Return indices, in the system's asset axis, of collateral beyond the settlement currency."""
+    return venue.accounts.collateral_assets[1:]
 
 
 def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
@@ -106,6 +124,8 @@ def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
         entered=settlement_value(slot_of(venue).contracts, entry),
         collateral=joined([part.collateral[0] for part in accounts]),
         weight=venue.collateral.liquidation_threshold[0, 0],
+        posted=joined([part.collateral[1:] for part in accounts]),
+        rule=slot_of(venue).posted,
     )
 
 
@@ -147,6 +167,7 @@ def marks_at(venue: Venue, kept: MarginState, price: Float[Array, " asset"]) -> 
         slope=slope,
         delta=slope * settlement,
         notional=jnp.where(contracts.option == 0, jnp.abs(value), contracts.multiplier * about),
+        posted=price[np.asarray(posted_assets(venue), int)] / settlement,
     )
 
 
@@ -193,10 +214,11 @@ def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
         kept = dataclasses.replace(kept, volatility=moved)
     marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
     needed = maintenance(venue, kept, held, marks) * money
+    posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
     return MarginFigures(
-        collateral=held.collateral * money,
-        equity=held.equity(kept, marks.value) * money,
-        backing=held.equity(kept, marks.value, backing=True) * money,
+        collateral=(held.collateral + posted) * money,
+        equity=held.equity(kept, marks) * money,
+        backing=held.equity(kept, marks, backing=True) * money,
         notional=jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0) * money,
         maintenance=needed,
         called=slot.close.trigger * needed,
@@ -210,4 +232,4 @@ def settled_in_underlying(contracts: Contracts) -> Array:
 
 def on_assets(values: Rows, underlying: tuple[int, ...], size: int) -> Float[Array, " asset"]:
     """Return sums of `values` by underlying, on the system's asset axis."""
-    return jnp.zeros(size, values.dtype).at[np.asarray(underlying)].add(values)
+    return jnp.zeros(size, values.dtype).at[np.asarray(underlying, int)].add(values)

@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 
 from jaxrisk.market.contract import Contracts, table
 from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.haircut import Slice, TieredHaircut
 from jaxrisk.venue.margin_accounts import Behind, CloseOut, MarginAccounts
+from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.presets.instruments import Instrument, instrument
 from jaxrisk.venue.presets.margin_venue import Custody, margin_venue
 from jaxrisk.venue.venue import Venue
@@ -40,11 +42,27 @@ class MarginOptions(Traded, Custody, total=False):
 
     Attributes:
         name: of the venue.
-        overrides: parameters by underlying, as the preset says.
+        overrides: parameters by underlying, as the preset says, and by asset that is posted as
+            collateral `POSTED_OPTIONS`: `collateral_weight`, for holdings worth more than
+            `collateral_2_from` in the settlement currency `collateral_2_weight`, likewise
+            `collateral_3_`.
+        collateral_allowance: what an account may owe before collateral is sold, in the
+            settlement currency; 0 where not given.
+        collateral_buffer: sold beyond what is owed, as a fraction of it; 0.02 where not given.
     """
 
     name: str
     overrides: Mapping[str, Mapping[str, float]] | None
+    collateral_allowance: float
+    collateral_buffer: float
+
+
+POSTED = ("collateral_allowance", "collateral_buffer")
+_SLICE = ("from", "weight")
+POSTED_OPTIONS = (
+    "collateral_weight",
+    *(f"collateral_{k}_{what}" for k in (2, 3) for what in _SLICE),
+)
 
 
 class ClosingOptions(MarginOptions, total=False):
@@ -129,7 +147,8 @@ class Listing:
         rows: the contracts.
         underlying: place of each one's underlying among the assets.
         forward: opening price of each underlying, as its contract quotes it.
-        overrides: parameters by underlying.
+        overrides: parameters by asset.
+        posted: collateral beyond the settlement currency; `None` where there is none.
         custody: arguments of `margin_venue`.
     """
 
@@ -140,6 +159,7 @@ class Listing:
     underlying: tuple[int, ...]
     forward: np.ndarray
     overrides: Mapping[str, Mapping[str, float]]
+    posted: PostedCollateral | None
     custody: Custody
 
     @property
@@ -184,7 +204,7 @@ class Listing:
         """
         found = [self.overrides.get(row.underlying, {}) for row in self.rows]
         for row, given in zip(self.rows, found, strict=True):
-            if unknown := sorted(set(given) - set(known)):
+            if unknown := sorted(set(given) - {*known, *POSTED_OPTIONS}):
                 raise ValueError(
                     f"{self.name}: {row.underlying}: no such parameter {', '.join(unknown)}; "
                     f"there are {', '.join(known)}"
@@ -205,6 +225,7 @@ class Listing:
             opening_forward=self.array(self.forward),
             opening_volatility=self.array(np.broadcast_to(volatility, self.forward.shape)),
             underlying=self.underlying,
+            posted=self.posted,
             **slots,
         )
         return margin_venue(self.accounts, slot, name=self.name, **self.custody)
@@ -256,6 +277,7 @@ def listed(
     absent = sorted({settlement, *(row.underlying for row in rows)} - set(prices))
     if absent:
         raise ValueError(f"{name}: {', '.join(absent)}: no such asset")
+    overrides = options.get("overrides") or {}
     given: Any = {key: value for key, value in options.items() if key in _CUSTODY}
     return Listing(
         name=name,
@@ -264,9 +286,56 @@ def listed(
         rows=rows,
         underlying=tuple(list(assets).index(row.underlying) for row in rows),
         forward=np.array([prices[row.underlying] / prices[settlement] for row in rows]),
-        overrides=options.get("overrides") or {},
+        overrides=overrides,
+        posted=_posted(name, accounts, assets, overrides, options),
         custody=given,
     )
+
+
+def _posted(
+    name: str,
+    accounts: Accounts,
+    assets: Sequence[str],
+    overrides: Mapping[str, Mapping[str, float]],
+    options: MarginOptions,
+) -> PostedCollateral | None:
+    """Return what collateral beyond the settlement currency counts for, checked."""
+    allowance, buffer = options.get(POSTED[0], 0.0), options.get(POSTED[1], 0.02)
+    check_bounds(name, **{POSTED[0]: (allowance, 0.0, math.inf), POSTED[1]: (buffer, 0.0, 1.0)})
+    held = [assets[i] for i in accounts.collateral_assets[1:]]
+    if not held:
+        return None
+    try:
+        slices = {asset: _slices(asset, overrides.get(asset, {})) for asset in held}
+        haircut = TieredHaircut.from_slices(slices, accounts.collateral.dtype)
+    except ValueError as error:
+        lines = str(error).split("\n")
+        raise ValueError("\n".join(f"{name}: {line}" for line in lines)) from error
+    number = lambda x: jnp.asarray(x, accounts.collateral.dtype)
+    return PostedCollateral(haircut=haircut, allowance=number(allowance), buffer=number(buffer))
+
+
+def _slices(asset: str, given: Mapping[str, float]) -> list[Slice]:
+    """Return the slices of an asset.
+
+    Raises:
+        ValueError: its weight is missing, or one of the two numbers of a further slice.
+    """
+    key = f"assets.{asset}.options."
+    if "collateral_weight" not in given:
+        raise ValueError(
+            f"{key}collateral_weight: missing; accounts post {asset}, of which a unit backs "
+            "positions for this share of its worth"
+        )
+    rows = [Slice(0.0, given["collateral_weight"])]
+    for k in (2, 3):
+        there = [f"collateral_{k}_{what}" for what in _SLICE if f"collateral_{k}_{what}" in given]
+        if len(there) == 1:
+            (absent,) = {f"collateral_{k}_{what}" for what in _SLICE} - set(there)
+            raise ValueError(f"{key}{absent}: missing; {there[0]} goes with it")
+        if there:
+            rows.append(Slice(given[f"collateral_{k}_from"], given[f"collateral_{k}_weight"]))
+    return rows
 
 
 _CUSTODY = tuple(get_type_hints(Custody))

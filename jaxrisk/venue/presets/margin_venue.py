@@ -29,7 +29,7 @@ class Custody(TypedDict, total=False):
         oracle: which prices the venue sees; the market's mid where not given.
         insurance: the insurance fund, numeraire; liquidation fees go to it and it pays first.
         reserve: pays after it, numeraire.
-        haircut: share of the collateral that backs no positions.
+        haircut: share of the settlement currency that backs no positions.
     """
 
     oracle: Oracle | None
@@ -54,18 +54,23 @@ def margin_venue(
     """Return a venue whose accounts hold `execution`'s contracts on margin.
 
     Args:
-        accounts: with positions, and one asset as collateral, the settlement currency; no debt.
+        accounts: with positions and without debt; their first collateral is the settlement
+            currency, and others are as `execution.posted` says.
         execution: contracts and rules.
         name: of the venue.
         **custody: oracle, funds and haircut, see `Custody`.
 
     Raises:
-        ValueError: the book has no positions, another collateral, or debt.
+        ValueError: the book has no positions, no settlement currency as its first collateral,
+            others for which there is no rule, or debt.
     """
     if accounts.positions is None:
         raise ValueError(f"{name}: the book has no positions in contracts")
-    if accounts.collateral_assets != accounts.debt_assets or len(accounts.debt_assets) != 1:
-        raise ValueError(f"{name}: collateral must be one asset, the settlement currency")
+    if accounts.collateral_assets[:1] != accounts.debt_assets:
+        raise ValueError(f"{name}: collateral must begin with the settlement currency")
+    others, rule = len(accounts.collateral_assets) - 1, execution.posted
+    if others != (0 if rule is None else len(rule.haircut.liability)):
+        raise ValueError(f"{name}: {others} other assets as collateral without as many haircuts")
     if np.any(np.asarray(accounts.debt) != 0):
         raise ValueError(f"{name}: accounts on margin have no debt of their own")
     haircut = custody.get("haircut", 0.0)
@@ -74,9 +79,10 @@ def margin_venue(
     accounts = _entered(accounts, execution)
     dtype = accounts.collateral.dtype
     array = lambda values: jnp.asarray(np.asarray(values, np.float64), dtype)
-    weight, none = array([[1.0 - haircut]]), array([[0.0]])
+    first = [] if rule is None else np.asarray(rule.haircut.weight[0]).tolist()
+    weight, none = array([[1.0 - haircut, *first]]), array([[0.0] * (1 + others)])
     profit = opening_profit(execution, accounts)
-    supplied = jnp.sum(accounts.collateral, axis=1)
+    supplied = jnp.sum(accounts.collateral[:1], axis=1)
     return Venue(
         accounts=accounts,
         oracle=custody.get("oracle") or SpotOracle(),
@@ -84,7 +90,9 @@ def margin_venue(
         close=FullClose(),
         incentive=AssetBonus(bonus=none, fee_share=none[0]),
         recognition=NeverRecognised(),
-        interest=CurveInterest(curve=StabilityFee(per_second=none[0]), reserve_factor=array([1.0])),
+        interest=CurveInterest(
+            curve=StabilityFee(per_second=array([0.0])), reserve_factor=array([1.0])
+        ),
         pool=changed_pool(cash=supplied + profit, supplied=supplied, unrealised=profit),
         funds=array([custody.get("insurance", 0.0), custody.get("reserve", 0.0)]),
         execution=execution,

@@ -17,6 +17,8 @@ from jaxrisk.venue.margin_accounts import VolatilityMoves
 from jaxrisk.venue.option_requirement import GridMargin
 from jaxrisk.venue.presets.listing import (
     CLOSING,
+    POSTED,
+    POSTED_OPTIONS,
     ClosingOptions,
     Listing,
     check_bounds,
@@ -197,8 +199,9 @@ PRESET = Preset(
         "volatility_down",
         "short_margin",
         "stickiness",
+        *POSTED,
         *CLOSING,
     ),
-    asset_options=ASSET_OPTIONS,
+    asset_options=(*ASSET_OPTIONS, *POSTED_OPTIONS),
     contracts=True,
 )

@@ -15,6 +15,8 @@ from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
 from jaxrisk.venue.notional_margin import NotionalMargin
 from jaxrisk.venue.presets.listing import (
     CLOSING,
+    POSTED,
+    POSTED_OPTIONS,
     ClosingOptions,
     Listing,
     check_bounds,
@@ -116,8 +118,9 @@ PRESET = Preset(
         "funding_hours",
         "funding_interest",
         "funding_cap",
+        *POSTED,
         *CLOSING,
     ),
-    asset_options=ASSET_OPTIONS,
+    asset_options=(*ASSET_OPTIONS, *POSTED_OPTIONS),
     contracts=True,
 )
