@@ -5,16 +5,14 @@ volatility up, down and as it is, and two moves of twice the range of which a pa
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Unpack
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.market.arbitrage import breaches
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.margin_accounts import VolatilityMoves
 from jaxrisk.venue.option_requirement import GridMargin
+from jaxrisk.venue.presets.implied import SMILE, implied
 from jaxrisk.venue.presets.listing import (
     CLOSING,
     POSTED,
@@ -29,11 +27,7 @@ from jaxrisk.venue.presets.preset import Preset
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
 from jaxrisk.venue.venue import Venue
 
-ASSET_OPTIONS = ("volatility", "realised", "skew", "beta", "power")
-_DAYS_A_YEAR = 365.0
-_PIVOT, _FLOOR = 30.0 / _DAYS_A_YEAR, 1.0 / _DAYS_A_YEAR
-# Of a butterfly that pays at most 1: what prices in float32 are off by.
-_ROUNDING = 1e-4
+_PIVOT, _FLOOR = 30.0 / 365.0, 1.0 / 365.0
 
 
 def options(
@@ -63,10 +57,7 @@ def options(
         short_margin: least margin of an option sold, as a share of its underlying.
         stickiness: of the smile to the forward, in [0, 1].
         **options: of every venue of contracts, see `MarginOptions` and `Closing`; `overrides` give
-            by underlying its opening `volatility` at the money, and how volatilities move: `skew`,
-            `beta`, `power` as in `VolatilityMoves`, 0 where not given. `realised` is the
-            volatility of the market at which they are as at the opening; `volatility` where not
-            given.
+            by underlying what `implied` reads.
 
     Raises:
         ValueError: an instrument is unknown, or a parameter missing or out of range.
@@ -81,83 +72,19 @@ def options(
         volatility_up=(volatility_up, 0.0, math.inf),
         volatility_down=(volatility_down, 0.0, 1.0),
         short_margin=(short_margin, 0.0, 1.0),
-        stickiness=(stickiness, 0.0, 1.0),
     )
-    own = _checked(listing)
-    of = lambda field: np.array([each.get(field, 0.0) for each in own])
+    smile = implied(listing, stickiness)
     return listing.closed_by(
         options,
-        volatility=_opening_volatility(listing, of("volatility"), of("skew")),
+        volatility=smile.volatility,
         requirement=GridMargin(
             grid=_grid(listing, price_range, tail_share, volatility_up, volatility_down),
             short=listing.each(short_margin),
             initial=listing.array(initial_multiple),
             underlying=listing.underlying,
         ),
-        moves=VolatilityMoves(
-            beta=listing.array(of("beta")),
-            power=listing.array(of("power")),
-            skew=listing.array(of("skew")),
-            stickiness=listing.array(stickiness),
-            calm=listing.array([each.get("realised", each["volatility"]) ** 2 for each in own]),
-            floor=listing.array(0.05),
-        ),
+        moves=smile.moves,
     )
-
-
-def _opening_volatility(listing: Listing, level: np.ndarray, skew: np.ndarray) -> np.ndarray:
-    """Return implied volatilities at the opening, read off the smile at each strike."""
-    strike = np.array([float(row.terms.strike[0]) for row in listing.rows])
-    ratio = np.log(strike / listing.forward)
-    ratio = np.where([row.is_option for row in listing.rows], ratio, 0.0)
-    volatility = level + skew * ratio
-    if np.any(volatility <= 0.05):
-        raise ValueError(f"{listing.name}: the skew leaves a strike with a volatility below 0.05")
-    _refuse_arbitrage(listing, ratio, volatility)
-    return volatility
-
-
-def _refuse_arbitrage(listing: Listing, log_moneyness: np.ndarray, volatility: np.ndarray) -> None:
-    """Raise where the opening volatilities of listed strikes admit an arbitrage.
-
-    Volatility is a function of log-moneyness alone, so there are no calendars.
-    """
-    expiries: dict[tuple[str, float], dict[float, int]] = {}
-    for i, row in enumerate(listing.rows):
-        if row.is_option:
-            own = expiries.setdefault((row.underlying, float(row.terms.expiry[0])), {})
-            own[float(row.terms.strike[0])] = i
-    problems = []
-    for (asset, years), own in expiries.items():
-        at = [own[strike] for strike in sorted(own)]
-        k, total = jnp.asarray(log_moneyness[at]), jnp.asarray(volatility[at] ** 2 * years)
-        found = breaches(jnp.asarray([years]), k, total[None], tolerance=_ROUNDING)
-        for breach in found[:1]:
-            near = np.searchsorted(np.asarray(k), np.asarray(breach.strikes))
-            strikes = ", ".join(f"{sorted(own)[n]:.10g}" for n in near)
-            problems.append(
-                f"{listing.name}: assets.{asset}.options.skew: a {breach.kind} of the strikes "
-                f"{strikes} at {years * _DAYS_A_YEAR:.6g} days is worth less than nothing; bring "
-                "the skew nearer to 0"
-            )
-    if problems:
-        raise ValueError("\n".join(problems))
-
-
-def _checked(listing: Listing) -> list[Mapping[str, float]]:
-    """Return the parameters of each contract's underlying."""
-    own = listing.parameters(ASSET_OPTIONS)
-    for row, given in zip(listing.rows, own, strict=True):
-        place = f"{listing.name}: assets.{row.underlying}.options"
-        for key in ("volatility", "realised"):
-            if not given.get(key, 1.0) > 0:
-                raise ValueError(f"{place}.{key} = {given[key]:g}: expected a positive number")
-        if not given.get("power", 0.0) >= 0:
-            raise ValueError(
-                f"{place}.power = {given['power']:g}: expected at least 0: implied volatilities "
-                "would fall as realised volatility rises"
-            )
-    return own
 
 
 def _grid(
@@ -202,6 +129,6 @@ PRESET = Preset(
         *POSTED,
         *CLOSING,
     ),
-    asset_options=(*ASSET_OPTIONS, *POSTED_OPTIONS),
+    asset_options=(*SMILE, *POSTED_OPTIONS),
     contracts=True,
 )
