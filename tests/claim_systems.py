@@ -17,7 +17,7 @@ from jaxrisk.market.oracle import ExchangeRateOracle, SpotOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.market.state import Market
 from jaxrisk.system.backing import AccountEquity, Deposits
-from jaxrisk.system.claim_prices import Claim
+from jaxrisk.system.claim_prices import Claim, Exit
 from jaxrisk.system.claim_scope import with_claims
 from jaxrisk.system.policy import Keeper, ProRata
 from jaxrisk.system.system import System
@@ -166,6 +166,7 @@ def layered_system(
 
 def claims_of(system: System, *, redeemed: bool) -> tuple[Claim, ...]:
     """Return the vault's share and the receipt, in the order in which they are not valued."""
+    way = Exit.REDEEMED if redeemed else Exit.SOLD
     supplied = system.venues[MARKET].pool[Pool.SUPPLIED]
     return (
         Claim(
@@ -173,9 +174,9 @@ def claims_of(system: System, *, redeemed: bool) -> tuple[Claim, ...]:
                 units=supplied, idle=jnp.zeros(()), places=((MARKET, 0),), idle_asset=USDC
             ),
             asset=RECEIPT,
-            redeemed=redeemed,
+            exit=way,
         ),
-        Claim(backing=AccountEquity(venue=POOL, account=VAULT), asset=SHARE, redeemed=redeemed),
+        Claim(backing=AccountEquity(venue=POOL, account=VAULT), asset=SHARE, exit=way),
     )
 
 

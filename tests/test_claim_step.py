@@ -14,7 +14,7 @@ from jaxrisk.market.paths import GivenMoves
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.backing import AccountEquity, Deposits
-from jaxrisk.system.claim_prices import Claim
+from jaxrisk.system.claim_prices import Claim, Exit
 from jaxrisk.system.claim_scope import with_claims
 from jaxrisk.system.simulate import simulate
 from jaxrisk.system.system import Flow, State, System
@@ -65,7 +65,7 @@ def check_claims(system: System, played: list[tuple[str, State]]) -> None:
             gone = collateral_units(system, opening, v)[0] - posted
             redeemed = issued_in(opening)[claim] - issued[claim]
             # Whatever keepers seize of a claim that can be redeemed they redeem, and nothing else.
-            kept = gone if system.claims[0].redeemed else 0.0
+            kept = gone if system.claims[0].exit is Exit.REDEEMED else 0.0
             assert_close(redeemed, kept, rtol=1e-9, atol=1e-9 * issued.max())
 
 
@@ -185,6 +185,20 @@ def test_calls_wait_for_the_cash_of_the_issuer(cash, waits):
         assert 0.9 < owed < 1.0
     else:
         assert owed < 1e-9
+
+
+def test_calls_on_a_claim_that_has_no_way_out_wait_however_deep_the_markets_are():
+    fall = dict.fromkeys((WETH, WSTETH, SHARE), -0.2)
+    system = crash(claim_systems.layered_system(3, depth=1e12), fall)
+    shut = tuple(dataclasses.replace(claim, exit=Exit.SHUT) for claim in system.claims)
+    ends = [
+        systems.played_verb_by_verb(each)[-1][1].venues[MARKET]
+        for each in (system, dataclasses.replace(system, claims=shut))
+    ]
+    sold, waiting = (float(end.flows[Flow.LIQUIDATED]) for end in ends)
+    assert sold > 1e5
+    assert waiting == 0.0
+    assert ends[1].pool[Pool.DEBT, 0] > ends[0].pool[Pool.DEBT, 0]
 
 
 def test_a_claim_with_nothing_behind_it_is_written_off_and_its_venue_bears_the_rest():

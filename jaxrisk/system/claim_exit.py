@@ -2,7 +2,8 @@
 
 Keepers who seized a claim that can be redeemed redeem it, and sell what comes out. They call for no
 more than can be redeemed: the rest waits. Orders at the market do not wait, and what of them cannot
-be redeemed is sold in the claim's own market.
+be redeemed is sold in the claim's own market. Nobody redeems so much that the sale of what comes
+out would not pay the debts that go with it.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.system.backing import Books, Release, States
-from jaxrisk.system.claim_prices import Claim
+from jaxrisk.system.claim_prices import Claim, Exit
 from jaxrisk.system.system import System
 
 Ways = tuple[tuple[Claim, Release], ...]
@@ -24,10 +25,31 @@ def ways_out(system: System, books: Books, market: Market, states: States) -> Wa
     if market.issued is None:
         return ()
     return tuple(
-        (c, c.backing.release(system, books, states, market, market.issued[c.asset]))
+        (c, _release(system, books, market, states, c, market.issued[c.asset]))
         for c in reversed(system.claims)
-        if c.redeemed
+        if c.exit is not Exit.SOLD
     )
+
+
+def _release(
+    system: System,
+    books: Books,
+    market: Market,
+    states: States,
+    claim: Claim,
+    issued: Float[Array, ""],
+) -> Release:
+    """Return what redeeming a unit of the claim takes out, and how many can be redeemed."""
+    release = claim.backing.release(system, books, states, market, issued)
+    if claim.exit is Exit.SHUT:
+        return dataclasses.replace(release, most=jnp.zeros_like(release.most))
+    worth = release.units * market.mid
+    slack = 1.0 - release.owed / positive_or_one(jnp.sum(worth))
+    everywhere, depth = jnp.broadcast_to(slack, worth.shape), system.liquidity.depth.now(market)
+    covered = system.liquidity.law.volume_within(everywhere, depth)
+    covered = jnp.where(worth > 0, covered / positive_or_one(worth), release.most)
+    covered = jnp.where(release.owed > 0, jnp.min(covered), release.most)
+    return dataclasses.replace(release, most=smaller(release.most, covered))
 
 
 def through_issuers(
@@ -79,10 +101,10 @@ def sell_or_redeem(
     # One after the other: several claims may be redeemed from the cash of one venue.
     for claim, _ in ways_out(system, books, market, states):
         assert issued is not None
-        a, backing = claim.asset, claim.backing
-        release = backing.release(system, books, states, market, issued[a])
+        a = claim.asset
+        release = _release(system, books, market, states, claim, issued[a])
         units = smaller(sold[a], release.most)
-        states = backing.redeem(system, books, states, market, issued[a], units)
+        states = claim.backing.redeem(system, books, states, market, issued[a], units)
         sold = sold.at[a].add(-units) + units * release.units
         issued = issued.at[a].add(-units)
         redeemed.append((a, release, units))

@@ -6,6 +6,7 @@ impact of its own sales) stays as it is when the rate moves.
 """
 
 import dataclasses
+from enum import Enum
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,6 +21,19 @@ LEAST_RATE = 1e-9
 _DUST = 1e-6
 
 
+class Exit(Enum):
+    """How a claim is turned into money.
+
+    SOLD: in a market of its own, at its depth.
+    REDEEMED: by its issuer, as far as that can pay; the rest waits.
+    SHUT: not at all, as behind a bridge that has stopped: calls wait.
+    """
+
+    SOLD = "sold"
+    REDEEMED = "redeemed"
+    SHUT = "shut"
+
+
 @pytree
 class Claim:
     """An asset that is a claim on a venue, or on an account of one.
@@ -27,13 +41,12 @@ class Claim:
     Attributes:
         backing: what stands behind it.
         asset: its index.
-        redeemed: how it is turned into money: redeemed as far as the issuer can, or else sold in
-            a market of its own.
+        exit: how whoever calls accounts turns it into money.
     """
 
     backing: Backing
     asset: int = static()
-    redeemed: bool = static(default=False)
+    exit: Exit = static(default=Exit.SOLD)
 
 
 def repriced(system: System, books: Books, market: Market, states: States) -> Market:

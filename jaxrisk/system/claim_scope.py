@@ -17,7 +17,7 @@ from jaxrisk.numerics.fixed_point import FixedPoint, fixed_point
 from jaxrisk.system import keeper_calls
 from jaxrisk.system.backing import AccountEquity, Books, Deposits
 from jaxrisk.system.claim_order import circular_promises, closed_ownership
-from jaxrisk.system.claim_prices import Claim, moved_rate
+from jaxrisk.system.claim_prices import Claim, Exit, moved_rate
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.simulate import Plan, cut_books, layouts
 from jaxrisk.system.system import System, opening_state
@@ -133,19 +133,19 @@ def _scope_problems(system: System, claims: Sequence[Claim]) -> list[str]:
         if underlying is None or underlying[claim.asset] == claim.asset:
             problems.append(f"{name}: peg it to the asset that its rate is quoted in")
         if isinstance(backing, AccountEquity):
-            problems += [f"{name}: {p}" for p in _account_problems(system, backing, claim.redeemed)]
+            problems += [f"{name}: {p}" for p in _account_problems(system, backing, claim.exit)]
         else:
             problems += [f"{name}: {p}" for p in _deposit_problems(system, backing)]
     return problems
 
 
-def _account_problems(system: System, backing: AccountEquity, redeemed: bool) -> list[str]:
+def _account_problems(system: System, backing: AccountEquity, way: Exit) -> list[str]:
     venue = system.venues[backing.venue]
     if not 0 <= backing.account < venue.accounts.count:
         return [f"{venue.name} has no account {backing.account}"]
     if play_of(venue).standing is not keeper_calls.standing:
         return [f"what accounts have on {venue.name} cannot be behind a claim yet"]
-    if redeemed and not isinstance(venue.execution, KeeperCalls):
+    if way is Exit.REDEEMED and not isinstance(venue.execution, KeeperCalls):
         return [f"accounts of {venue.name} cannot be unwound by redemptions; sell the claim"]
     return []
 
