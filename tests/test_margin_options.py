@@ -100,6 +100,7 @@ def reference_of(system):
         cash=np.zeros(size.shape[1]),
         implied=opening,
         funds=np.asarray(venue.funds).tolist(),
+        posted=np.zeros((0, size.shape[1])),
     )
     return rules, world, variance
 

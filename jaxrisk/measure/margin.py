@@ -27,13 +27,14 @@ def account_margin(
     """
     held, kept = opened(venue, [venue.accounts]), slot_of(venue).opening(venue.accounts)
     marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
-    equity = held.equity(kept, marks.value)
+    equity = held.equity(kept, marks)
     notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0)
     lacking = jnp.where(notional > 0, jnp.full_like(equity, jnp.inf), jnp.zeros_like(equity))
     leverage = jnp.where(equity > 0, notional / jnp.where(equity > 0, equity, 1.0), lacking)
     none = jnp.zeros_like(equity)
+    posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
     return {
-        "collateral_usd": held.collateral * money,
+        "collateral_usd": (held.collateral + posted) * money,
         "debt_usd": none,
         "equity_usd": equity * money,
         "notional_usd": notional * money,

@@ -26,7 +26,7 @@ def account_equity(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, 
     if not isinstance(venue.execution, MarginAccounts):
         return account_balance_sheets(venue, price).equity
     kept, held = slot_of(venue).opening(venue.accounts), opened(venue, [venue.accounts])
-    return held.equity(kept, marks_at(venue, kept, price).value) * price[settlement_of(venue)]
+    return held.equity(kept, marks_at(venue, kept, price)) * price[settlement_of(venue)]
 
 
 def account_exposure(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "asset account"]:
@@ -50,7 +50,7 @@ def account_health(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, 
     kept = slot.opening(venue.accounts)
     marks = marks_at(venue, kept, price)
     needed = slot.close.trigger * maintenance(venue, kept, held, marks)
-    ratio = held.equity(kept, marks.value, backing=True) / jnp.where(needed > 0, needed, 1.0)
+    ratio = held.equity(kept, marks, backing=True) / jnp.where(needed > 0, needed, 1.0)
     return jnp.where(needed > 0, ratio, jnp.full_like(ratio, jnp.inf))
 
 
