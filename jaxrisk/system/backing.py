@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxrisk.market.state import Market
@@ -119,13 +120,13 @@ class Deposits:
         for each, (v, row) in zip(self.units, self.places, strict=True):
             state, assets = states[v], system.venues[v].accounts.debt_assets
             paid = redeemed * each * _deposit(system, states, v, row)
-            left = 1.0 - paid / positive_or_one(state.pool[Pool.SUPPLIED, row])
+            part = paid / positive_or_one(state.pool[Pool.SUPPLIED, row])
             out = spread(paid[None], (row,), len(assets))
             assert state.deposits is not None
             after[v] = dataclasses.replace(
                 state,
                 pool=state.pool + changed_pool(cash=-out, supplied=-out),
-                deposits=state.deposits.at[row].multiply(left),
+                deposits=state.deposits * (1.0 - spread(part[None], (row,), len(assets))),
                 flows=state.flows + booked(claims_redeemed=paid * market.mid[assets[row]]),
             )
         return tuple(after)
@@ -197,7 +198,9 @@ class AccountEquity:
         k, column = self._place(books)
         scaled = lambda parts: (
             *parts[:k],
-            parts[k].at[:, column].multiply(1.0 - part),
+            lax.dynamic_update_slice_in_dim(
+                parts[k], parts[k][:, column, None] * (1.0 - part), column, axis=1
+            ),
             *parts[k + 1 :],
         )
         worth = jnp.sum(held * select(market.mid, accounts.collateral_assets))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one, smaller
+from jaxrisk.numerics.indexing import spread
 from jaxrisk.system.backing import Books, Release, States
 from jaxrisk.system.claim_prices import Claim, Exit
 from jaxrisk.system.system import System
@@ -52,6 +53,12 @@ def _release(
     return dataclasses.replace(release, most=smaller(release.most, covered))
 
 
+def _instead(asset: int, release: Release) -> Float[Array, " asset"]:
+    """Return what is sold more, and of the claim less, for each unit redeemed."""
+    one = jnp.ones_like(release.units[:1])
+    return release.units - spread(one, (asset,), release.units.shape[0])
+
+
 def through_issuers(
     ways: Ways, sold: Float[Array, "class asset"], outlay: Float[Array, " class"]
 ) -> tuple[Float[Array, "class asset"], Float[Array, " class"], Float[Array, "class claim"]]:
@@ -68,7 +75,7 @@ def through_issuers(
     redeemed = []
     for claim, release in ways:
         units = sold[:, claim.asset]
-        sold = sold.at[:, claim.asset].set(0.0) + units[:, None] * release.units[None, :]
+        sold = sold + units[:, None] * _instead(claim.asset, release)[None, :]
         outlay = outlay + units * release.owed
         redeemed.append(units)
     through = jnp.stack(redeemed, axis=1) if redeemed else jnp.zeros((sold.shape[0], 0), sold.dtype)
@@ -105,13 +112,14 @@ def sell_or_redeem(
         release = _release(system, books, market, states, claim, issued[a])
         units = smaller(sold[a], release.most)
         states = claim.backing.redeem(system, books, states, market, issued[a], units)
-        sold = sold.at[a].add(-units) + units * release.units
-        issued = issued.at[a].add(-units)
+        sold = sold + units * _instead(a, release)
+        issued = issued - spread(units[None], (a,), issued.shape[0])
         redeemed.append((a, release, units))
     after, proceeds = system.liquidity.sell(market, sold)
     price = proceeds / positive_or_one(sold)
     # From below: what comes out of a claim may be a claim, whose own mean price is known by then.
     for a, release, units in reversed(redeemed):
         brought = units * (jnp.sum(release.units * price) - release.owed) + proceeds[a]
-        price = price.at[a].set(brought / positive_or_one(units + sold[a]))
+        mean = brought / positive_or_one(units + sold[a])
+        price = price + spread((mean - price[a])[None], (a,), price.shape[0])
     return dataclasses.replace(after, issued=issued), states, price

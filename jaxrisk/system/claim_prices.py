@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.market.state import Market
+from jaxrisk.numerics.indexing import spread
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.backing import Backing, Books, States
 from jaxrisk.system.system import System
@@ -78,8 +79,7 @@ def repriced(system: System, books: Books, market: Market, states: States) -> Ma
 
 def moved_rate(market: Market, asset: int, change: Float[Array, ""]) -> Market:
     """Return the market after the log rate of an asset has changed, and its price with it."""
+    changes = spread(change[None], (asset,), len(market.assets))
     return dataclasses.replace(
-        market,
-        price=market.price.at[asset].multiply(jnp.exp(change)),
-        log_ratio=market.log_ratio.at[asset].add(change),
+        market, price=market.price * jnp.exp(changes), log_ratio=market.log_ratio + changes
     )
