@@ -21,6 +21,7 @@ from jaxrisk.market.oracle import (
 from jaxrisk.market.state import Market
 from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
+from jaxrisk.run.build_claims import claim_texts, put_claims
 from jaxrisk.run.build_market import (
     build_liquidity,
     build_paths,
@@ -126,6 +127,7 @@ def build(config: Config) -> Built:
         venues=tuple(venues),
         keeper=_keeper(config, dtype),
     )
+    system = put_claims(config, system, [book.account_id for book in books])
     return Built(
         system=system,
         books=tuple(books),
@@ -449,6 +451,7 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "call; calls are rationed to what can be sold without a loss",
         "account holders do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
+        *claim_texts(config),
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
         "actions are not modelled",
         *executions,

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from jaxrisk.run.book_config import BookSection
+from jaxrisk.run.claim_config import ClaimSection
 from jaxrisk.run.fields import (
     Bonus,
     Confidence,
@@ -240,6 +241,7 @@ class Config(Section):
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
+    claims: dict[str, ClaimSection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -249,6 +251,7 @@ class Config(Section):
             [
                 *_asset_problems(self.assets, self.market),
                 *_reference_problems(self),
+                *_claim_problems(self),
                 *_shape_problems(self.market.correlation, self.assets),
             ]
         )
@@ -291,6 +294,20 @@ def _asset_problems(assets: Mapping[str, AssetSection], market: MarketSection) -
     return problems
 
 
+def _claim_problems(config: Config) -> list[Problem]:
+    """What an asset must not have whose rate is that of what is behind it."""
+    problems: list[Problem] = []
+    for name in config.claims:
+        asset = config.assets.get(name)
+        if asset is not None and asset.peg is None:
+            text = "missing; a claim is pegged to the asset its rate is quoted in"
+            problems.append((("assets", name, "peg"), text))
+        elif asset is not None and asset.ratio_growth != 0:
+            text = "its rate is that of what is behind it; drop ratio_growth"
+            problems.append((("assets", name, "ratio_growth"), text))
+    return problems
+
+
 def _reference_problems(config: Config) -> list[Problem]:
     """Names that point at an asset or a venue of the same file."""
     assets = [(("book", *location), name) for location, name in config.book.asset_references()]
@@ -309,6 +326,11 @@ def _reference_problems(config: Config) -> list[Problem]:
             if name is not None:
                 assets.append((("venues", venue, key), name))
     venues = [(("book", *location), name) for location, name in config.book.venue_references()]
+    for claim, behind in config.claims.items():
+        assets += [(("claims", claim), claim)]
+        assets += [(("claims", claim, "asset"), behind.asset)] if behind.asset else []
+        venues += [(("claims", claim, "venue"), behind.venue)] if behind.venue else []
+        venues += [(("claims", claim, "deposits", name), name) for name in behind.deposits]
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
     return [

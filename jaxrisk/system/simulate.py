@@ -21,6 +21,7 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.pytree import as_rows, from_rows, pytree
+from jaxrisk.system.backing import issuers_on
 from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
 from jaxrisk.system.called import DECIDED
 from jaxrisk.system.calls import units_behind, value_behind
@@ -357,7 +358,8 @@ def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
         return _HEALTH_GROUPS if accounts >= _CUT_FROM and one_by_one else 1
 
     return tuple(
-        lay_out(venue, system.market, groups(venue.accounts.count)) for venue in system.venues
+        lay_out(venue, system.market, groups(venue.accounts.count), issuers_on(system.claims, v))
+        for v, venue in enumerate(system.venues)
     )
 
 
