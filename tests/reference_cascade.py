@@ -7,6 +7,7 @@ Written from the descriptions of the verbs, one account and one asset at a time:
     see       a push oracle publishes the mid if it has moved far enough; it keeps that until the
               next step. An exchange-rate oracle follows the underlying at any moment, a spot oracle
               is the mid.
+    act       owners do what `tests.reference_owners` says.
     round     keepers call every account they may; calls are rationed to what can be sold at a
               profit, those with the larger margin first; the market falls by
               coefficient sqrt(volume / depth).
@@ -24,6 +25,7 @@ import numpy as np
 
 from tests.reference_calls import Account, Called, Close, Protocol
 from tests.reference_market import SMALLEST_RATION, World, is_equal, move, sell, sellable
+from tests.reference_owners import act
 
 
 @dataclasses.dataclass
@@ -99,6 +101,8 @@ def step(world: World, log_return: np.ndarray, years: float, rounds: int) -> Non
     for venue in world.venues:
         _accrue(world, venue, years)
         _see(world, venue)
+    if world.owners is not None:
+        act(world, world.owners, _seen)
     for _ in range(rounds):
         _round(world)
     for venue in world.venues:

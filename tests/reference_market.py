@@ -18,7 +18,7 @@ class World:
     """Market, keepers and venues; arrays are `(asset,)`.
 
     `underlying` is the asset an asset is an exchange rate of, itself where there is none.
-    `venues` are those of the reference that plays.
+    `venues` are those of the reference that plays, `owners` those of its accounts where they act.
     """
 
     price: np.ndarray
@@ -39,6 +39,7 @@ class World:
     minimum_return: float
     cost: float | None
     venues: list[Any]
+    owners: Any = None
 
     def mid(self, a: int) -> float:
         """Return the mid of one asset."""

@@ -1,4 +1,4 @@
-"""The one step: move, accrue, see, cascade, absorb.
+"""The one step: move, accrue, see, act, cascade, absorb.
 
 Read this file first. Every verb is a pure function from a state to the next; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
+from jaxrisk.system.act import act
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
 from jaxrisk.system.execution import play_of
@@ -42,6 +43,7 @@ def step(
     state = move(system, rules, state, noise)
     state = accrue(system, books, rules, state)
     state = see(system, state)
+    state = act(system, books, rules, state)
     state = cascade(system, books, rules, state)
     return absorb(system, state)
 

@@ -13,6 +13,7 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import placed
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.owners import Owners, OwnerState
 from jaxrisk.system.policy import Keeper
 from jaxrisk.venue.venue import Pool, Venue
 
@@ -27,6 +28,7 @@ class System:
         liquidity: how prices react to forced sales.
         venues: where the accounts stand.
         keeper: who liquidates.
+        owners: who holds the accounts and acts before that; `None` where they do nothing.
     """
 
     market: Market
@@ -34,6 +36,7 @@ class System:
     liquidity: Liquidity
     venues: tuple[Venue, ...]
     keeper: Keeper
+    owners: Owners | None = None
 
     @property
     def assets(self) -> tuple[str, ...]:
@@ -170,6 +173,7 @@ class State:
         venues: one state a venue.
         rounds: cascade rounds played so far.
         unconverged: number of steps whose cascade was cut off by the bound on rounds.
+        owners: cash and trades of those who hold the accounts; `None` where they do nothing.
     """
 
     market: Market
@@ -177,6 +181,7 @@ class State:
     venues: tuple[VenueState, ...]
     rounds: Float[Array, ""]
     unconverged: Float[Array, ""]
+    owners: OwnerState | None = None
 
 
 def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
@@ -217,6 +222,7 @@ def opening_state(
         venues=venues,
         rounds=zero,
         unconverged=zero,
+        owners=None if system.owners is None else system.owners.opening(),
     )
 
 
