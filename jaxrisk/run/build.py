@@ -27,6 +27,7 @@ from jaxrisk.run.build_market import (
     read_history,
     volatilities,
 )
+from jaxrisk.run.build_owners import with_owners
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
@@ -126,13 +127,14 @@ def build(config: Config) -> Built:
         venues=tuple(venues),
         keeper=_keeper(config, dtype),
     )
+    system = with_owners(system, [b.owner for b in books], config.owners, config.policies)
     return Built(
         system=system,
         books=tuple(books),
         volatile=volatile_assets(market),
         synthetic=positions.synthetic,
         data_quality=tuple(notes),
-        assumptions=_assumptions(config, venues),
+        assumptions=_assumptions(config, system.venues),
         vaults=tuple(
             _vault(name, section, config, venues, dtype) for name, section in config.vaults.items()
         ),
@@ -447,11 +449,21 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "with volatility and with the forced flow",
         f"keepers: {config.keeper.policy.replace('_', ' ')}, {config.keeper.cost_usd:g} USD a "
         "call; calls are rationed to what can be sold without a loss",
-        "account holders do nothing: no top-ups, no repayments, no new positions",
+        _owner_note(config),
         "suppliers do not withdraw; collateral earns no interest",
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
         "actions are not modelled",
         *executions,
+    )
+
+
+def _owner_note(config: Config) -> str:
+    if not config.policies:
+        return "account holders do nothing: no top-ups, no repayments, no new positions"
+    kinds = [f"{own.kind.replace('_', ' ')} on {own.venue}" for own in config.policies.values()]
+    return (
+        f"account holders, before keepers: {', '.join(dict.fromkeys(kinds))}; debt is drawn and "
+        "repaid at market prices, and nobody else opens or closes anything"
     )
 
 

@@ -31,6 +31,7 @@ from jaxrisk.run.fields import (
 )
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
+from jaxrisk.run.owner_config import OwnersSection, PolicySection
 
 Measure = Literal[
     "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
@@ -240,6 +241,8 @@ class Config(Section):
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
+    owners: OwnersSection = Field(default_factory=OwnersSection)
+    policies: dict[str, PolicySection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -311,6 +314,7 @@ def _reference_problems(config: Config) -> list[Problem]:
     venues = [(("book", *location), name) for location, name in config.book.venue_references()]
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
+    venues += [(("policies", label, "venue"), own.venue) for label, own in config.policies.items()]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (
