@@ -27,7 +27,7 @@ keep = 1.2
 
 
 def owned_book() -> str:
-    """Return the small book in which ada holds a weak account on one venue, a safe one elsewhere."""
+    """Return the small book; ada holds a weak account on one venue, a safe one on another."""
     header, *rows = BOOK.splitlines()
     owner = {"p0": "ada", "b5": "ada", "p1": "ben"}
     lines = [f"{header},owner", *(f"{row},{owner.get(row.split(',')[0], '')}" for row in rows)]
