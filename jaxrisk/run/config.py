@@ -16,6 +16,7 @@ from jaxrisk.run.fields import (
     Bonus,
     Confidence,
     Count,
+    CountOrZero,
     Fraction,
     FractionInside,
     FractionOrZero,
@@ -81,6 +82,26 @@ class KeeperSection(Section):
     """Profit wanted, fraction of the debt repaid."""
     policy: Literal["best_pair", "pro_rata"] = "best_pair"
     """Which collateral and debt the keeper takes."""
+    capital_usd: NonNegative | None = None
+    """What keepers can pay with in all, USD; default as much as it takes."""
+    capital_half_life_hours: Positive | None = None
+    """Half-life in which spent capital comes back as they sell, hours; goes with capital_usd."""
+    latency_steps: CountOrZero = 0
+    """Steps in which an account was callable before the one in which it is called."""
+    congestion: NonNegative = 0.0
+    """Rise of the cost of a call with every other call in the step, fraction of cost_usd."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = []
+        if (self.capital_usd is None) != (self.capital_half_life_hours is None):
+            problems.append(
+                (("capital_half_life_hours",), "goes with capital_usd, and only so: give both")
+            )
+        if self.congestion > 0 and self.cost_usd == 0:
+            problems.append((("congestion",), "raises a cost of 0; give cost_usd"))
+        raise_problems(problems)
+        return self
 
 
 class VenueAssetSection(Section):

@@ -79,5 +79,4 @@ class OwnerState:
 
 def owner_flows(**flows: Float[Array, ""]) -> Float[Array, " owner_flow"]:
     """Return a vector of flows from those that occur (lower-case names of `OwnerFlow`)."""
-    rows = {OwnerFlow[name.upper()]: value for name, value in flows.items()}
-    return placed(rows, len(OwnerFlow))
+    return placed({OwnerFlow[name.upper()]: x for name, x in flows.items()}, len(OwnerFlow))

@@ -1,4 +1,4 @@
-"""The one step: move, accrue, see, act, cascade, absorb.
+"""The one step: move, accrue, see, act, prepare, cascade, absorb.
 
 Read this file first. Every verb is a pure function from a state to the next; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
@@ -18,6 +18,7 @@ from jaxrisk.system.act import act
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.keepers import prepare
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import Balance
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
@@ -44,6 +45,7 @@ def step(
     state = accrue(system, books, rules, state)
     state = see(system, state)
     state = act(system, books, rules, state)
+    state = prepare(system, books, rules, state)
     state = cascade(system, books, rules, state)
     return absorb(system, state)
 

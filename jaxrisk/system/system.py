@@ -15,6 +15,7 @@ from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.owners import Owners, OwnerState
 from jaxrisk.system.policy import Keeper
+from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.venue import Pool, Venue
 
 
@@ -143,6 +144,8 @@ class VenueState:
         oracle: state of the venue's oracle.
         execution: what the venue's kind of execution keeps, such as collateral it holds.
         ledgers: per tranche, what happened to each account; `None` outside of traces.
+        callable_steps: per tranche `(account,)` steps in a row in which each could be called;
+            `None` where keepers need no time.
     """
 
     collateral: tuple[Float[Array, "share account"], ...]
@@ -161,6 +164,20 @@ class VenueState:
     oracle: Any
     execution: Any
     ledgers: tuple[AccountLedger, ...] | None = None
+    callable_steps: tuple[Float[Array, " account"], ...] | None = None
+
+
+@pytree
+class KeeperState:
+    """What changes about keepers in a scenario.
+
+    Attributes:
+        free: capital that is not tied up, numeraire.
+        calls: calls made in the step so far.
+    """
+
+    free: Float[Array, ""]
+    calls: Float[Array, ""]
 
 
 @pytree
@@ -174,6 +191,7 @@ class State:
         rounds: cascade rounds played so far.
         unconverged: number of steps whose cascade was cut off by the bound on rounds.
         owners: cash and trades of those who hold the accounts; `None` where they do nothing.
+        keepers: capital and calls of keepers; `None` where nothing but liquidity limits them.
     """
 
     market: Market
@@ -182,6 +200,7 @@ class State:
     rounds: Float[Array, ""]
     unconverged: Float[Array, ""]
     owners: OwnerState | None = None
+    keepers: KeeperState | None = None
 
 
 def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
@@ -213,6 +232,7 @@ def opening_state(
             oracle=venue.oracle.init(system.market),
             execution=venue.execution.opening(venue.accounts),
             ledgers=tuple(_empty_ledger(t) for t in book) if with_ledgers else None,
+            callable_steps=_never_callable(system.keeper, venue, book),
         )
         for venue, book in zip(system.venues, books, strict=True)
     )
@@ -223,7 +243,23 @@ def opening_state(
         rounds=zero,
         unconverged=zero,
         owners=None if system.owners is None else system.owners.opening(),
+        keepers=_opening_keepers(system.keeper, zero),
     )
+
+
+def _opening_keepers(keeper: Keeper, zero: Float[Array, ""]) -> KeeperState | None:
+    if not keeper.limited:
+        return None
+    return KeeperState(free=zero if keeper.capital is None else keeper.capital.amount, calls=zero)
+
+
+def _never_callable(
+    keeper: Keeper, venue: Venue, book: tuple[Tranche, ...]
+) -> tuple[Float[Array, " account"], ...] | None:
+    """Return counts of 0 where keepers make calls and need time to."""
+    if keeper.latency is None or not isinstance(venue.execution, KeeperCalls):
+        return None
+    return tuple(jnp.zeros(t.accounts.count, t.accounts.collateral.dtype) for t in book)
 
 
 def _shares(system: System, venue: Venue, tranche: Tranche) -> tuple[int, int]:
