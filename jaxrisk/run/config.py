@@ -12,10 +12,12 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from jaxrisk.run.book_config import BookSection
+from jaxrisk.run.claim_config import ClaimSection
 from jaxrisk.run.fields import (
     Bonus,
     Confidence,
     Count,
+    CountOrZero,
     Fraction,
     FractionInside,
     FractionOrZero,
@@ -32,6 +34,7 @@ from jaxrisk.run.fields import (
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
 from jaxrisk.run.oracle_config import OracleSection
+from jaxrisk.run.owner_config import OwnersSection, PolicySection
 from jaxrisk.run.stress_config import StressSection, stress_problems
 
 Measure = Literal[
@@ -84,6 +87,26 @@ class KeeperSection(Section):
     """Profit wanted, fraction of the debt repaid."""
     policy: Literal["best_pair", "pro_rata"] = "best_pair"
     """Which collateral and debt the keeper takes."""
+    capital_usd: NonNegative | None = None
+    """What keepers can pay with in all, USD; default as much as it takes."""
+    capital_half_life_hours: Positive | None = None
+    """Half-life in which spent capital comes back as they sell, hours; goes with capital_usd."""
+    latency_steps: CountOrZero = 0
+    """Steps in which an account was callable before the one in which it is called."""
+    congestion: NonNegative = 0.0
+    """Rise of the cost of a call with every other call in the step, fraction of cost_usd."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = []
+        if (self.capital_usd is None) != (self.capital_half_life_hours is None):
+            problems.append(
+                (("capital_half_life_hours",), "goes with capital_usd, and only so: give both")
+            )
+        if self.congestion > 0 and self.cost_usd == 0:
+            problems.append((("congestion",), "raises a cost of 0; give cost_usd"))
+        raise_problems(problems)
+        return self
 
 
 class VenueAssetSection(Section):
@@ -235,6 +258,9 @@ class Config(Section):
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
     stresses: dict[str, StressSection] = Field(default_factory=dict)
+    claims: dict[str, ClaimSection] = Field(default_factory=dict)
+    owners: OwnersSection = Field(default_factory=OwnersSection)
+    policies: dict[str, PolicySection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -244,6 +270,7 @@ class Config(Section):
             [
                 *_asset_problems(self.assets, self.market),
                 *_reference_problems(self),
+                *_claim_problems(self),
                 *_shape_problems(self.market.correlation, self.assets),
                 *stress_problems(self.run.stresses, self.stresses),
             ]
@@ -287,6 +314,20 @@ def _asset_problems(assets: Mapping[str, AssetSection], market: MarketSection) -
     return problems
 
 
+def _claim_problems(config: Config) -> list[Problem]:
+    """What an asset must not have whose rate is that of what is behind it."""
+    problems: list[Problem] = []
+    for name in config.claims:
+        asset = config.assets.get(name)
+        if asset is not None and asset.peg is None:
+            text = "missing; a claim is pegged to the asset its rate is quoted in"
+            problems.append((("assets", name, "peg"), text))
+        elif asset is not None and asset.ratio_growth != 0:
+            text = "its rate is that of what is behind it; drop ratio_growth"
+            problems.append((("assets", name, "ratio_growth"), text))
+    return problems
+
+
 def _reference_problems(config: Config) -> list[Problem]:
     """Names that point at an asset or a venue of the same file."""
     assets = [(("book", *location), name) for location, name in config.book.asset_references()]
@@ -306,8 +347,14 @@ def _reference_problems(config: Config) -> list[Problem]:
             if name is not None:
                 assets.append((("venues", venue, key), name))
     venues = [(("book", *location), name) for location, name in config.book.venue_references()]
+    for claim, behind in config.claims.items():
+        assets += [(("claims", claim), claim)]
+        assets += [(("claims", claim, "asset"), behind.asset)] if behind.asset else []
+        venues += [(("claims", claim, "venue"), behind.venue)] if behind.venue else []
+        venues += [(("claims", claim, "deposits", name), name) for name in behind.deposits]
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
+    venues += [(("policies", label, "venue"), own.venue) for label, own in config.policies.items()]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (
