@@ -59,6 +59,7 @@ def assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "with volatility and with the forced flow",
         _keeper_note(config),
         _owner_note(config),
+        *_halt_notes(config),
         "suppliers do not withdraw; collateral earns no interest",
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
         "actions are not modelled",
@@ -74,6 +75,18 @@ def _owner_note(config: Config) -> str:
         f"account holders, before keepers: {', '.join(dict.fromkeys(kinds))}; debt is drawn and "
         "repaid at market prices, and nobody else opens or closes anything"
     )
+
+
+def _halt_notes(config: Config) -> list[str]:
+    halts = config.halts
+    notes = [
+        f"{name} stops for {own.steps} steps once a price moves by {own.move:.0%} within one"
+        for name, own in halts.venues.items()
+    ]
+    if halts.market_move is not None:
+        move = f"its price moves by {halts.market_move:.0%} within one"
+        notes.append(f"a market closes for {halts.market_steps} steps once {move}")
+    return notes
 
 
 def _keeper_note(config: Config) -> str:

@@ -22,6 +22,7 @@ from jaxrisk.market.state import Market
 from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
 from jaxrisk.run.assumptions import assumptions
+from jaxrisk.run.build_behaviour import build_halts, with_owners
 from jaxrisk.run.build_market import (
     HOURS_A_YEAR,
     build_liquidity,
@@ -29,7 +30,6 @@ from jaxrisk.run.build_market import (
     read_history,
     volatilities,
 )
-from jaxrisk.run.build_owners import with_owners
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
@@ -119,6 +119,7 @@ def build(config: Config) -> Built:
         liquidity=build_liquidity(config, history, dtype),
         venues=tuple(venues),
         keeper=_keeper(config, dtype),
+        halts=build_halts(config.halts, tuple(config.venues), dtype),
     )
     system = with_owners(system, [b.owner for b in books], config.owners, config.policies)
     return Built(

@@ -13,6 +13,7 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import placed
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.halts import Halts, HaltState
 from jaxrisk.system.owners import Owners, OwnerState
 from jaxrisk.system.policy import Keeper
 from jaxrisk.venue.execution import KeeperCalls
@@ -30,6 +31,7 @@ class System:
         venues: where the accounts stand.
         keeper: who liquidates.
         owners: who holds the accounts and acts before that; `None` where they do nothing.
+        halts: circuit breakers; `None` where nothing ever stops.
     """
 
     market: Market
@@ -38,6 +40,7 @@ class System:
     venues: tuple[Venue, ...]
     keeper: Keeper
     owners: Owners | None = None
+    halts: Halts | None = None
 
     @property
     def assets(self) -> tuple[str, ...]:
@@ -192,6 +195,7 @@ class State:
         unconverged: number of steps whose cascade was cut off by the bound on rounds.
         owners: cash and trades of those who hold the accounts; `None` where they do nothing.
         keepers: capital and calls of keepers; `None` where nothing but liquidity limits them.
+        halts: what circuit breakers remember; `None` where there are none.
     """
 
     market: Market
@@ -201,6 +205,7 @@ class State:
     unconverged: Float[Array, ""]
     owners: OwnerState | None = None
     keepers: KeeperState | None = None
+    halts: HaltState | None = None
 
 
 def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
@@ -244,6 +249,7 @@ def opening_state(
         unconverged=zero,
         owners=None if system.owners is None else system.owners.opening(),
         keepers=_opening_keepers(system.keeper, zero),
+        halts=None if system.halts is None else system.halts.opening(system.market),
     )
 
 
