@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from jaxrisk.run.config import Config, VenueSection
+from jaxrisk.run.build_claims import claim_texts
+from jaxrisk.run.build_oracle import oracle_text
+from jaxrisk.run.config import Config
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.lender_auctions import LenderAuctions
@@ -53,7 +55,7 @@ def assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
     return (
         f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
         + _DRIFT.get(config.market.model, ""),
-        "oracles: " + ", ".join(f"{name} {_oracle_text(v)}" for name, v in config.venues.items()),
+        "oracles: " + ", ".join(f"{name} {oracle_text(v)}" for name, v in config.venues.items()),
         f"forced sales: {impact.kind.replace('_', ' ')} impact, {impact.permanent_share:.0%} of it "
         f"permanent, the rest fades with a half-life of {impact.half_life_hours:g} h; depth falls "
         "with volatility and with the forced flow",
@@ -61,6 +63,7 @@ def assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         _owner_note(config),
         *_halt_notes(config),
         "suppliers do not withdraw; collateral earns no interest",
+        *claim_texts(config),
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
         "actions are not modelled",
         *executions,
@@ -100,13 +103,3 @@ def _keeper_note(config: Config) -> str:
     if keeper.latency_steps:
         parts.append(f"calls only after {keeper.latency_steps} steps in which they were possible")
     return ", ".join(parts) + "; calls are rationed to what can be sold without a loss"
-
-
-def _oracle_text(section: VenueSection) -> str:
-    if section.oracle == "delayed":
-        return f"delayed by {section.oracle_delay_hours:g} h, in whole steps"
-    if section.oracle == "deviation":
-        return f"publishes on moves of {section.oracle_deviation:.2%}"
-    if section.oracle == "fixed":
-        return "hard-coded at the opening prices"
-    return section.oracle.replace("_", " ")

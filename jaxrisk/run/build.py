@@ -10,19 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.errors import ConfigError, DataError
-from jaxrisk.market.oracle import (
-    DelayedOracle,
-    DeviationOracle,
-    ExchangeRateOracle,
-    FixedOracle,
-    Oracle,
-    SpotOracle,
-)
 from jaxrisk.market.state import Market
 from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
 from jaxrisk.run.assumptions import assumptions
 from jaxrisk.run.build_behaviour import build_halts, with_owners
+from jaxrisk.run.build_claims import put_claims
 from jaxrisk.run.build_market import (
     HOURS_A_YEAR,
     build_liquidity,
@@ -30,6 +23,7 @@ from jaxrisk.run.build_market import (
     read_history,
     volatilities,
 )
+from jaxrisk.run.build_oracle import build_oracle
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
@@ -110,7 +104,7 @@ def build(config: Config) -> Built:
     venues, books = [], []
     for name, section in config.venues.items():
         accounts, book, more = _accounts(name, section, positions, prices, terms[name], dtype)
-        venues.append(_venue(name, section, accounts, market.assets, config.run, more))
+        venues.append(_venue(name, section, accounts, market, config.run, more))
         books.append(book)
         _note_liquidity(name, section, venues[-1], market.assets, notes)
     system = System(
@@ -121,7 +115,8 @@ def build(config: Config) -> Built:
         keeper=_keeper(config, dtype),
         halts=build_halts(config.halts, tuple(config.venues), dtype),
     )
-    system = with_owners(system, [b.owner for b in books], config.owners, config.policies)
+    system = put_claims(config, system, [book.account_id for book in books])
+    system = with_owners(system, [book.owner for book in books], config.owners, config.policies)
     return Built(
         system=system,
         books=tuple(books),
@@ -318,17 +313,17 @@ def _venue(
     name: str,
     section: VenueSection,
     accounts: Accounts,
-    assets: Sequence[str],
+    market: Market,
     run: RunSection,
     more: Mapping[str, Any],
 ) -> Any:
     try:
         return PRESETS[section.preset].build(
             accounts,
-            assets,
+            market.assets,
             name=name,
             overrides=_overrides(section),
-            oracle=_oracle(section, run, len(assets)),
+            oracle=build_oracle(name, section, run, market),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
             **_coverage(section),
@@ -343,23 +338,6 @@ def _coverage(section: VenueSection) -> dict[str, Any]:
     """Return the stakes behind a venue as an argument of its preset, none where there are none."""
     stakes = {asset: own.model_dump(exclude_none=True) for asset, own in section.coverage.items()}
     return {"coverage": stakes} if stakes else {}
-
-
-def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
-    if section.oracle == "exchange_rate":
-        return ExchangeRateOracle()
-    if section.oracle == "fixed":
-        return FixedOracle()
-    if section.oracle == "deviation":
-        assert section.oracle_deviation is not None
-        return DeviationOracle(deviation=jnp.full(assets, section.oracle_deviation, run.precision))
-    if section.oracle == "delayed":
-        assert section.oracle_delay_hours is not None
-        return DelayedOracle(
-            # A delay longer than the run reads the first price throughout.
-            steps=max(1, min(math.ceil(section.oracle_delay_hours / run.step_hours), run.steps))
-        )
-    return SpotOracle()
 
 
 def _note_liquidity(

@@ -17,6 +17,14 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.rounds import bounded_rounds
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.claim_exit import (
+    Ways,
+    room_at_issuers,
+    sell_or_redeem,
+    through_issuers,
+    ways_out,
+)
+from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import Play
 from jaxrisk.system.halted_play import plays_of
 from jaxrisk.system.halts import Shut
@@ -74,7 +82,8 @@ def _gone_through(
 ) -> tuple[State, Bool[Array, ""]]:
     """Return the state after what is wanted was rationed, and whether anything was done."""
     market, offers = state.market, [own for _, own in looks]
-    shares = _rations(system, state, offers, closed)
+    ways = ways_out(system, books, market, state.venues)
+    shares = _rations(system, state, offers, ways, closed)
     through = [_through(own, share) for own, share in zip(offers, shares, strict=True)]
     played = [
         play.go(system, venue, book, own, market, wanted, offer, share)
@@ -83,13 +92,13 @@ def _gone_through(
         )
     ]
     total = summed([offer.sold for _, offer in played])
-    after, proceeds = system.liquidity.sell(market, total)
-    received = proceeds / positive_or_one(total)
+    venues = tuple(own for own, _ in played)
+    after, venues, received = sell_or_redeem(system, books, market, venues, total)
     calls = summed([offer.moved.calls for _, offer in played])
     keeper = crowded(system.keeper, state.keepers, calls)
     venues = tuple(
         _with_flows(keeper, venue, own, offer, market, received)
-        for venue, (own, offer) in zip(system.venues, played, strict=True)
+        for venue, own, (_, offer) in zip(system.venues, venues, played, strict=True)
     )
     # Accounts can be closed without a sale, and that may bring down others.
     happened = jnp.any(total > 0) | (calls > 0)
@@ -105,6 +114,7 @@ def _gone_through(
             plays, system.venues, books, venues, looks, strict=True
         )
     )
+    after = repriced(system, books, after, venues)
     keepers = spent(state.keepers, [o for own in through for o in own if not o.at_market], calls)
     return dataclasses.replace(state, market=after, venues=venues, keepers=keepers), happened
 
@@ -135,7 +145,11 @@ def _through(offers: tuple[Offer, ...], shares: tuple[Float[Array, ""], ...]) ->
 
 
 def _rations(
-    system: System, state: State, offers: list[tuple[Offer, ...]], closed: Shut | None
+    system: System,
+    state: State,
+    offers: list[tuple[Offer, ...]],
+    ways: Ways,
+    closed: Shut | None,
 ) -> list[tuple[Float[Array, ""], ...]]:
     """Return the share of each offer that goes through, by venue and class.
 
@@ -158,6 +172,7 @@ def _rations(
     outlay = jnp.stack([offer.paid for offer in classes]) * (1.0 + keeper.minimum_return)
     if keeper.cost is not None:
         outlay = outlay + jnp.stack(calls) * keeper.cost
+    sold, outlay, redeemed = through_issuers(ways, sold, outlay)
     worth = jnp.sum(sold * mid[None, :], axis=1)
     margin = jnp.broadcast_to((1.0 - outlay / positive_or_one(worth))[:, None], sold.shape)
     volume = jnp.stack([system.liquidity.law.volume_within(m, depth) for m in margin])
@@ -167,7 +182,9 @@ def _rations(
         room = jnp.where(room > 0, room, jnp.zeros_like(room))
     if closed is not None:
         room = jnp.where(closed.markets[None, :], jnp.zeros_like(room), room)
-    shares = iter(within_capital(keeper, state.keepers, classes, rations(sold, room)))
+    demand = jnp.concatenate([sold, redeemed], axis=1)
+    allowed = rations(demand, room_at_issuers(ways, room))
+    shares = iter(within_capital(keeper, state.keepers, classes, allowed))
     return [tuple(whole if o.at_market else next(shares) for o in own) for own in offers]
 
 

@@ -1,4 +1,4 @@
-"""The one step: move, accrue, see, act, prepare, cascade, absorb.
+"""The one step: move, accrue, reprice, see, act, prepare, cascade, absorb.
 
 Read this file first. Every verb is a pure function from a state to the next; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
@@ -17,6 +17,7 @@ from jaxrisk.numerics.indexing import select
 from jaxrisk.system.act import act
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
+from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.halts import watched
 from jaxrisk.system.keepers import prepare
@@ -44,11 +45,13 @@ def step(
     """
     state = move(system, rules, state, noise)
     state = accrue(system, books, rules, state)
+    state = reprice(system, books, state)
     state = see(system, state)
     state = act(system, books, rules, state)
     state = prepare(system, books, rules, state)
     state = cascade(system, books, rules, state)
-    return absorb(system, state)
+    state = absorb(system, state)
+    return reprice(system, books, state)
 
 
 def move(system: System, rules: StepRules, state: State, noise: Any) -> State:
@@ -99,6 +102,15 @@ def _accrue_venue(
         flows=state.flows
         + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),
     )
+
+
+def reprice(system: System, books: tuple[tuple[Tranche, ...], ...], state: State) -> State:
+    """Return the state after claims on venues have followed what is behind them.
+
+    A cascade does so after each of its rounds.
+    """
+    market = repriced(system, books, state.market, state.venues)
+    return dataclasses.replace(state, market=market)
 
 
 def see(system: System, state: State) -> State:

@@ -30,7 +30,9 @@ class System:
         liquidity: how prices react to forced sales.
         venues: where the accounts stand.
         keeper: who liquidates.
-        owners: who holds the accounts and acts before that; `None` where they do nothing.
+        claims: assets that are claims on these venues, each after those behind it; put there by
+            `jaxrisk.system.claim_scope.with_claims`.
+        owners: who holds the accounts and acts before keepers do; `None` where they do nothing.
         halts: circuit breakers; `None` where nothing ever stops.
     """
 
@@ -39,6 +41,7 @@ class System:
     liquidity: Liquidity
     venues: tuple[Venue, ...]
     keeper: Keeper
+    claims: tuple[Any, ...] = ()
     owners: Owners | None = None
     halts: Halts | None = None
 
@@ -57,12 +60,20 @@ class StepRules:
         width: width of the smooth trigger; `None` for the exact rule.
         rounds: largest number of cascade rounds in a step.
         differentiable: use loops that reverse mode can pass through.
+        one_by_one: scenarios are played one after another, so that a step may cost what happens in
+            it and not what could.
     """
 
     step_years: Float[Array, ""]
     width: Float[Array, ""] | None = None
     rounds: int = static(default=1)
     differentiable: bool = static(default=False)
+    one_by_one: bool = static(default=False)
+
+    @property
+    def called_only(self) -> bool:
+        """Whether only accounts that may be called are looked at: backwards, one by one."""
+        return self.differentiable and self.one_by_one
 
     @property
     def skips_idle(self) -> bool:
@@ -102,6 +113,7 @@ class Flow(IntEnum):
     FUNDING = 22  # funding that accounts paid to outsiders; negative where they got it
     DELEVERAGED = 23  # bad debt that accounts in profit gave up theirs for
     SOCIALISED = 24  # bad debt spread over open positions
+    CLAIMS_REDEEMED = 25  # paid out on claims that this venue, or an account of it, had issued
 
 
 @pytree
@@ -146,6 +158,8 @@ class VenueState:
         flows: `(flow,)` cumulated flows, entries as in `Flow`.
         oracle: state of the venue's oracle.
         execution: what the venue's kind of execution keeps, such as collateral it holds.
+        deposits: `(debt_asset,)` part of the opening deposits that is still in; `None` where no
+            asset is a claim on any venue.
         ledgers: per tranche, what happened to each account; `None` outside of traces.
         callable_steps: per tranche `(account,)` steps in a row in which each could be called;
             `None` where keepers need no time.
@@ -166,6 +180,7 @@ class VenueState:
     flows: Float[Array, " flow"]
     oracle: Any
     execution: Any
+    deposits: Float[Array, " debt_asset"] | None = None
     ledgers: tuple[AccountLedger, ...] | None = None
     callable_steps: tuple[Float[Array, " account"], ...] | None = None
 
@@ -236,6 +251,7 @@ def opening_state(
             flows=jnp.zeros(len(Flow), dtype),
             oracle=venue.oracle.init(system.market),
             execution=venue.execution.opening(venue.accounts),
+            deposits=jnp.ones_like(venue.pool[Pool.SUPPLIED]) if system.claims else None,
             ledgers=tuple(_empty_ledger(t) for t in book) if with_ledgers else None,
             callable_steps=_never_callable(system.keeper, venue, book),
         )
