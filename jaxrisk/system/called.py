@@ -89,9 +89,8 @@ def called(
     ready: Bool[Array, " account"] | None = None,
 ) -> Called:
     """Return the calls that keepers would make; arguments are those of `wanted_calls`."""
-    decided = lax.stop_gradient((venue, tranche, standing, prices, width))
-    may = callable_accounts(*decided)
-    chosen = _kept(choose(may if ready is None else may & ready))
+    open_to_calls = callable_accounts(*lax.stop_gradient((venue, tranche, standing, prices, width)))
+    chosen = _kept(choose(open_to_calls if ready is None else open_to_calls & ready))
     book, nobody = tranche.accounts, np.zeros(0, np.int32)
     setting = Setting(
         keeper=keeper,
