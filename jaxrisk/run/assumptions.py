@@ -9,6 +9,7 @@ from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.margin_accounts import MarginAccounts
+from jaxrisk.venue.stop_orders import StopOrders
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -19,6 +20,7 @@ _DRIFT = {
 }
 
 _EXECUTION_NOTES = {
+    StopOrders: "holders sell at any price, all of an asset mix in proportion; nobody calls them",
     AbsorbedStock: "accounts are absorbed at once, and the stock is sold later",
     AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
     DepositPool: "deposits pay for liquidations at once and neither come nor go; depositors sell a "

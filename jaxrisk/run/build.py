@@ -274,8 +274,9 @@ def _accounts(
     here, source = table.venue == name, table.file or table.source
     if not here.any():
         raise DataError(f"{source}: no position on venue {name}; add some or drop the venue")
-    contracts = PRESETS[section.preset].contracts
-    if not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
+    preset = PRESETS[section.preset]
+    contracts = preset.contracts
+    if preset.debts and not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
         raise DataError(f"{source}: nobody on venue {name} owes; add debts or drop the venue")
     own = {
         "account_id": table.account_id[here],
