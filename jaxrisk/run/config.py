@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from jaxrisk.run.behaviour_config import HaltsSection, OwnersSection, PolicySection
 from jaxrisk.run.book_config import BookSection
 from jaxrisk.run.claim_config import ClaimSection
 from jaxrisk.run.fields import (
@@ -34,7 +35,6 @@ from jaxrisk.run.fields import (
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
 from jaxrisk.run.oracle_config import OracleSection
-from jaxrisk.run.owner_config import OwnersSection, PolicySection
 from jaxrisk.run.stress_config import StressSection, stress_problems
 
 Measure = Literal[
@@ -258,9 +258,10 @@ class Config(Section):
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
     stresses: dict[str, StressSection] = Field(default_factory=dict)
-    claims: dict[str, ClaimSection] = Field(default_factory=dict)
     owners: OwnersSection = Field(default_factory=OwnersSection)
     policies: dict[str, PolicySection] = Field(default_factory=dict)
+    halts: HaltsSection = Field(default_factory=HaltsSection)
+    claims: dict[str, ClaimSection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -355,6 +356,7 @@ def _reference_problems(config: Config) -> list[Problem]:
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
     venues += [(("policies", label, "venue"), own.venue) for label, own in config.policies.items()]
+    venues += [(("halts", "venues", name), name) for name in config.halts.venues]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (
