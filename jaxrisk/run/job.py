@@ -18,6 +18,7 @@ from jaxrisk.run import printing
 from jaxrisk.run.build import Built, input_files
 from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
+from jaxrisk.run.layer_summary import layer_summary
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory
 from jaxrisk.run.summary import (
@@ -286,7 +287,8 @@ def _finish(
     }
     if rows:
         tables["sensitivities"] = sensitivity_table(rows)
-    return tables, summarise(config, built, scenarios, rows, traced=len(ids))
+    summary = summarise(config, built, scenarios, rows, traced=len(ids))
+    return tables, summary | layer_summary(config, built, plan, trace, scenarios)
 
 
 def versions() -> dict[str, str]:

@@ -92,6 +92,8 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "sensitivities": _sensitivities(summary, tables),
         "solvency": _solvency(summary),
         "vaults": _vaults(summary),
+        "layers": fmt.layer_cells(summary),
+        "less": fmt.less_cells(summary),
         "assumptions": list(summary.get("assumptions", ())),
         "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(tables)],
         "seconds": {key: fmt.duration(value) for key, value in run.get("seconds", {}).items()},

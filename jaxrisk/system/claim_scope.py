@@ -80,6 +80,17 @@ def with_claims(
     )
 
 
+def without_claim(system: System, asset: int) -> System:
+    """Return the system in which a claim is a plain asset whose rate stays as it is."""
+    claims = tuple(claim for claim in system.claims if claim.asset != asset)
+    issued = system.market.issued
+    if issued is not None:
+        issued = issued * (1.0 - np.eye(len(system.assets))[asset]) if claims else None
+    return dataclasses.replace(
+        system, claims=claims, market=dataclasses.replace(system.market, issued=issued)
+    )
+
+
 def _opening_worth(
     system: System, claims: Sequence[Claim], given: Sequence[float | None]
 ) -> FixedPoint:
