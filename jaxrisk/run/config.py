@@ -32,6 +32,7 @@ from jaxrisk.run.fields import (
 )
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
+from jaxrisk.run.oracle_config import OracleSection
 
 Measure = Literal[
     "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
@@ -133,19 +134,13 @@ class CoverageSection(Section):
     """Largest share of the stake that may be slashed."""
 
 
-class VenueSection(Section):
+class VenueSection(OracleSection):
     """[venues.NAME]: a preset and what this configuration changes in it."""
 
     preset: Annotated[str, AfterValidator(_known_preset)]
     """Rules to use."""
     deployment: str | None = None
     """Parameter set of the preset."""
-    oracle: Literal["spot", "exchange_rate", "delayed", "deviation", "fixed"] = "spot"
-    """Price the venue sees; exchange_rate ignores the basis of a peg, fixed never moves."""
-    oracle_delay_hours: Positive | None = None
-    """Delay of oracle = delayed."""
-    oracle_deviation: FractionInside | None = None
-    """Relative move that makes oracle = deviation publish."""
     insurance_usd: NonNegative = 0.0
     """Insurance capacity, USD."""
     reserve_usd: NonNegative = 0.0
@@ -166,10 +161,6 @@ class VenueSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems: list[Problem] = []
-        if (self.oracle == "delayed") != (self.oracle_delay_hours is not None):
-            problems.append((("oracle_delay_hours",), 'goes with oracle = "delayed", and only so'))
-        if (self.oracle == "deviation") != (self.oracle_deviation is not None):
-            problems.append((("oracle_deviation",), 'goes with oracle = "deviation", and only so'))
         if self.collateral is not None and self.loan is None:
             problems.append((("loan",), "missing; an isolated market names collateral and loan"))
         elif self.collateral is not None and self.collateral == self.loan:
@@ -317,6 +308,7 @@ def _reference_problems(config: Config) -> list[Problem]:
     for venue, section in config.venues.items():
         assets += [(("venues", venue, "assets", name), name) for name in section.assets]
         assets += [(("venues", venue, "coverage", name), name) for name in section.coverage]
+        assets += [(("venues", venue, *place), name) for place, name in section.oracle_assets()]
         assets += [
             (("venues", venue, "coverage", name, "asset"), own.asset)
             for name, own in section.coverage.items()

@@ -53,12 +53,20 @@ class StepRules:
         width: width of the smooth trigger; `None` for the exact rule.
         rounds: largest number of cascade rounds in a step.
         differentiable: use loops that reverse mode can pass through.
+        one_by_one: scenarios are played one after another, so that a step may cost what happens in
+            it and not what could.
     """
 
     step_years: Float[Array, ""]
     width: Float[Array, ""] | None = None
     rounds: int = static(default=1)
     differentiable: bool = static(default=False)
+    one_by_one: bool = static(default=False)
+
+    @property
+    def called_only(self) -> bool:
+        """Whether only accounts that may be called are looked at: backwards, one by one."""
+        return self.differentiable and self.one_by_one
 
     @property
     def skips_idle(self) -> bool:
