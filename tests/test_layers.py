@@ -11,6 +11,7 @@ import pytest
 from jaxrisk.measure.carry import nested_liquidation_prices
 from jaxrisk.measure.claims import effective_leverage as graph_leverage
 from jaxrisk.measure.claims import layer_debt_to_equity_delta
+from jaxrisk.measure.exposure import liquidation_map
 from jaxrisk.measure.layers import Stack, effective_leverage, first_calls, layer_rows
 from jaxrisk.run.build import build
 from jaxrisk.run.load import load_config
@@ -119,3 +120,12 @@ def test_margin_in_shares_of_a_loop_moves_with_both():
     assert traders["breaks_first"]
     plain = dataclasses.replace(built.system, claims=())
     assert layer_rows(plain, built.volatile) == []
+
+
+def test_the_map_of_a_fall_sees_through_claims():
+    """A fall of 5 % calls the top of the stack and nobody below it."""
+    ether = np.arange(len(claim_systems.ASSETS)) == claim_systems.WETH
+    falls = jnp.array([-0.048, -0.05, -0.068])
+    found = jax.jit(liquidation_map)(looped_stack(), falls, jnp.asarray(ether))
+    called = np.asarray(found.debt) > 0
+    assert called.tolist() == [[False] * 3, [False, False, True], [False, True, True]]

@@ -20,10 +20,9 @@ from jaxrisk.measure.owner import account_equity, account_health
 from jaxrisk.measure.solvency import BalanceSheet, account_balance_sheets
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
-from jaxrisk.system.backing import AccountEquity, Books
-from jaxrisk.system.claim_prices import repriced
-from jaxrisk.system.simulate import Plan, cut_books, layouts
-from jaxrisk.system.system import System, opening_state
+from jaxrisk.system.backing import AccountEquity
+from jaxrisk.system.claim_prices import followed
+from jaxrisk.system.system import System
 from jaxrisk.venue.margin_accounts import MarginAccounts
 
 # Falls at which a layer is looked at for a call, before the first that finds one is refined.
@@ -93,7 +92,7 @@ def _layer(
 
 
 class Stack:
-    """The layers of a system at moved prices; made once, for its books are cut on the host.
+    """The layers of a system with claims, at the opening and at moved prices.
 
     Args:
         system: with claims.
@@ -102,7 +101,6 @@ class Stack:
     def __init__(self, system: System) -> None:
         self.system = system
         self.layers = layers_of(system)
-        self.books = cut_books(system, layouts(system, Plan(steps=1, health_groups=1)))
 
     def market(self, log_move: Float[Array, " asset"]) -> Market:
         """Return the market after prices have moved and every claim has followed.
@@ -111,7 +109,13 @@ class Stack:
             log_move: `(asset,)` change of each log price; those of claims are not read. Exchange
                 rates of other pegged assets stay: what they move by alone is their basis.
         """
-        return moved_market(self.system, self.books, log_move)
+        market = self.system.market
+        assert market.underlying is not None
+        claims = [claim.asset for claim in self.system.claims]
+        here = np.isin(np.arange(len(self.system.assets)), claims)
+        log_move = jnp.where(here, select(log_move, market.underlying), log_move)
+        moved = dataclasses.replace(market, price=market.price * jnp.exp(log_move))
+        return followed(self.system, moved)
 
     def equity(self, log_move: Float[Array, " asset"]) -> Float[Array, " layer"]:
         """Return what each layer has less what it owes, numeraire, at moved prices."""
@@ -169,26 +173,6 @@ class Stack:
 def list_of(layer: Layer) -> np.ndarray:
     """Return the accounts of a layer as an index."""
     return np.asarray(layer.accounts)
-
-
-def moved_market(system: System, books: Books, log_move: Float[Array, " asset"]) -> Market:
-    """Return the opening market after prices have moved and claims have followed what is behind.
-
-    Args:
-        system: the system.
-        books: each venue's accounts in tranches.
-        log_move: `(asset,)` as in `Stack.market`.
-    """
-    market = system.market
-    if system.claims:
-        assert market.underlying is not None
-        claims = np.isin(np.arange(len(system.assets)), [c.asset for c in system.claims])
-        log_move = jnp.where(claims, select(log_move, market.underlying), log_move)
-    moved = dataclasses.replace(market, price=market.price * jnp.exp(log_move))
-    # On a cycle of claims one pass is not enough; on a chain the others change nothing.
-    for _ in system.claims:
-        moved = repriced(system, books, moved, opening_state(system, books).venues)
-    return moved
 
 
 def effective_leverage(
