@@ -109,6 +109,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("rounds", "count", "mean number of cascade rounds in a step"),
         ("converged", "bool", "every step's cascade ended within its bound of rounds"),
         ("final_price_{asset}_usd", "USD", "market price of {asset} at the end"),
+        (
+            "claim_{asset}_rate",
+            "1",
+            "units of its underlying behind one {asset} at the end",
+        ),
         ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
         ("liquidated_{venue}_usd", "USD", "collateral seized in liquidations on {venue}"),
         ("redeemed_{venue}_usd", "USD", "debt redeemed at face value on {venue}"),

@@ -19,6 +19,7 @@ from jaxrisk.run import printing
 from jaxrisk.run.build import Built, input_files
 from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
+from jaxrisk.run.layer_summary import layer_summary
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory
 from jaxrisk.run.stress import stress_rows, stress_table
@@ -296,7 +297,7 @@ def _finish(
     if stresses := stress_rows(config, player=player, quiet=quiet):
         tables["stresses"] = stress_table(stresses)
         summary["stresses"] = stresses
-    return tables, summary
+    return tables, summary | layer_summary(config, built, plan, trace, scenarios)
 
 
 def versions() -> dict[str, str]:

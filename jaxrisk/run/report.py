@@ -95,6 +95,8 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "vaults": _vaults(summary),
         "stresses": summary.get("stresses", ()),
         "stress_lines": side_by_side(summary.get("stresses", ())),
+        "layers": fmt.layer_cells(summary),
+        "less": fmt.less_cells(summary),
         "assumptions": list(summary.get("assumptions", ())),
         "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(tables)],
         "seconds": {key: fmt.duration(value) for key, value in run.get("seconds", {}).items()},

@@ -78,6 +78,8 @@ def scenario_table(
         table["conversion_loss_usd"] = wide(outcome.conversion_loss).sum(axis=1)
     for i, asset in enumerate(system.assets):
         table[f"final_price_{asset}_usd"] = wide(outcome.price)[:, i]
+    for claim in system.claims:
+        table[f"claim_{system.assets[claim.asset]}_rate"] = wide(outcome.rate)[:, claim.asset]
     for v, venue in enumerate(system.venues):
         table[f"bad_debt_{venue.name}_usd"] = clean(wide(outcome.bad_debt)[:, v])
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]

@@ -142,6 +142,24 @@ def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:
     return tuple(book)
 
 
+def uncut(venue: Venue, issuers: Sequence[int] = ()) -> tuple[Tranche, ...]:
+    """Return all accounts of a venue as one tranche: to look at, not to be called, in a trace too.
+
+    Args:
+        venue: the venue and its book.
+        issuers: accounts whose equity is behind a claim.
+    """
+    accounts = venue.accounts
+    everything = Tranche(
+        accounts=accounts,
+        reach=jnp.zeros((), accounts.collateral.dtype),
+        owed=row_totals(accounts.debt),
+        category=0,
+        issuers=tuple((i, i) for i in issuers),
+    )
+    return (everything,)
+
+
 def within_reach(
     tranche: Tranche,
     touched: Bool[Array, ""],

@@ -90,6 +90,7 @@ class Outcome:
         conservation_error: largest imbalance of a balance sheet at the end, over its size.
         owner_flows: `(owner_flow, venue)` cumulated trades of owners, entries as in `OwnerFlow`;
             `None` where owners do nothing.
+        rate: `(asset,)` final exchange rates; `None` where no asset is a claim on a venue.
     """
 
     flows: Float[Array, "*scenario flow venue"]
@@ -101,6 +102,7 @@ class Outcome:
     unconverged: Float[Array, "*scenario"]
     conservation_error: Float[Array, "*scenario"]
     owner_flows: Float[Array, "*scenario owner_flow venue"] | None = None
+    rate: Float[Array, "*scenario asset"] | None = None
 
     @property
     def liquidated(self) -> Float[Array, "*scenario venue"]:
@@ -444,6 +446,7 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
         unconverged=state.unconverged / steps,
         conservation_error=jnp.max(errors),
         owner_flows=None if state.owners is None else state.owners.flows,
+        rate=jnp.exp(state.market.log_ratio) if system.claims else None,
     )
 
 
