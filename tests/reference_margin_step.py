@@ -6,7 +6,8 @@ Written from the description, one account, contract and asset at a time, for one
     wait      volatilities follow the market, a long pays funding, expired options pay in cash.
     round     an account below its margin closes a share of everything by market orders. Those who
               owe more than they have while the fund cannot pay are closed against winners first.
-              Sales come before purchases; each order gets the mean price of its side.
+              Who owes of the settlement currency has other collateral sold for it. Sales come
+              before purchases; each order gets the mean price of its side.
     absorb    the funds pay what was forgiven, in order; the rest is a deficit.
 
 Worth is in the settlement currency, `s` in the numeraire per unit of it.
@@ -66,6 +67,20 @@ class Contract:
 
 
 @dataclasses.dataclass
+class Posted:
+    """Collateral in another asset: its slices are (from, weight), by worth."""
+
+    asset: int
+    slices: list[tuple[float, float]]
+
+    def counted(self, worth: float) -> float:
+        """What holdings back, slice by slice."""
+        ends = [*(low for low, _ in self.slices[1:]), math.inf]
+        parts = zip(self.slices, ends, strict=True)
+        return sum(w * max(min(worth, high) - low, 0.0) for (low, w), high in parts)
+
+
+@dataclasses.dataclass
 class Rules:
     """Numbers of the venue and of the market; see the classes of the same fields."""
 
@@ -84,6 +99,9 @@ class Rules:
     keep: float
     years: float
     volatility: Callable[..., Sequence[float]] | None = None
+    posted: Sequence[Posted] = ()
+    allowance: float = 0.0
+    buffer: float = 0.0
 
 
 @dataclasses.dataclass
@@ -105,6 +123,7 @@ class World:
     paid: float = 0.0
     deficit: float = 0.0
     flows: dict[str, float] = dataclasses.field(default_factory=dict)
+    posted: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
 
     def book(self, name: str, amount: float) -> None:
         """Add to a cumulated flow."""
@@ -122,9 +141,16 @@ def forwards(rules: Rules, price: np.ndarray) -> list[float]:
     return [price[c.asset] / unit(c) for c in rules.contracts]
 
 
-def equity(rules: Rules, world: World, quotes: list[float], a: int) -> float:
+def other_collateral(rules: Rules, world: World, price: np.ndarray, a: int) -> list[float]:
+    """Worth of what one account has posted beyond the settlement currency."""
+    s = price[rules.settlement]
+    return [world.posted[i, a] * price[p.asset] / s for i, p in enumerate(rules.posted)]
+
+
+def equity(rules: Rules, world: World, quotes: list[float], a: int, price=None) -> float:
     """Collateral, cash and profit of one account."""
-    total = world.collateral[a] + world.cash[a]
+    price = world.mid if price is None else price
+    total = world.collateral[a] + world.cash[a] + sum(other_collateral(rules, world, price, a))
     for k, contract in enumerate(rules.contracts):
         if world.size[k, a] != 0:
             gain = contract.worth(quotes[k]) - contract.worth(world.entry[k, a])
@@ -178,6 +204,7 @@ def cascade_round(rules: Rules, world: World) -> None:
     accounts = world.size.shape[1]
     before = [equity(rules, world, quotes, a) for a in range(accounts)]
     share = [_share(rules, world, ahead, quotes, a, before[a]) for a in range(accounts)]
+    sold = _sold(rules, world)
     fund = max(sum(world.funds) - world.unsettled, 0.0) / s
     if rules.behind == "winners":
         _deleverage(rules, world, ahead, quotes, before, share, fund, s)
@@ -191,12 +218,31 @@ def cascade_round(rules: Rules, world: World) -> None:
         c.slope(f, v, world.time)
         for c, f, v in zip(rules.contracts, ahead, world.implied, strict=True)
     ]
-    received, paid = _dealt(rules, world, orders, slopes, mid, s)
+    received, paid = _dealt(rules, world, orders, slopes, mid, s, sold)
+    for a in range(accounts):
+        for i, other in enumerate(rules.posted):
+            world.posted[i, a] -= sold[i, a]
+            world.cash[a] += sold[i, a] * received[other.asset] / s
+            world.book("liquidated", sold[i, a] * mid[other.asset])
     _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s)
+
+
+def _sold(rules, world):
+    """Units of other collateral sold for what accounts owe."""
+    sold = np.zeros_like(world.posted)
+    for a in range(world.size.shape[1]):
+        owed = -(world.collateral[a] + world.cash[a])
+        worth = sum(other_collateral(rules, world, world.mid, a))
+        if owed > rules.allowance and worth > 0:
+            sold[:, a] = world.posted[:, a] * min(owed * (1.0 + rules.buffer) / worth, 1.0)
+    return sold
 
 
 def _share(rules, world, ahead, quotes, a, has):
     held = world.size[:, a]
+    parts = other_collateral(rules, world, world.mid, a)
+    has -= sum(parts)
+    has += sum(p.counted(w) for p, w in zip(rules.posted, parts, strict=True))
     required = rules.margin(rules, held, ahead, quotes, world)
     if has >= rules.trigger * required:
         return 0.0
@@ -254,10 +300,12 @@ def _deleverage(rules, world, ahead, quotes, before, share, fund, s):
             world.book("liquidated", matched * contract.notional(ahead[k]) * s)
 
 
-def _dealt(rules, world, orders, slopes, mid, s):
+def _dealt(rules, world, orders, slopes, mid, s, posted):
     """Mean prices of sales and purchases; the market after both."""
     unit = lambda c: s if c.kind != "inverse" else 1.0
     sold, bought = np.zeros(len(mid)), np.zeros(len(mid))
+    for other, units in zip(rules.posted, posted, strict=True):
+        sold[other.asset] += units.sum()
     for k, contract in enumerate(rules.contracts):
         for q in orders[k]:
             exposure = q * slopes[k] / unit(contract) * s
@@ -297,7 +345,8 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s)
             world.size[k, a] -= q
             notional += abs(q) * contract.notional(ahead[k])
         world.book("liquidated", notional * s)
-        fee = min(rules.fee * notional, max(equity(rules, world, quotes, a), 0.0))
+        # Collateral not sold counts at the prices of the round's beginning, as positions do.
+        fee = min(rules.fee * notional, max(equity(rules, world, quotes, a, mid), 0.0))
         world.cash[a] -= fee
         fees += fee
     world.funds[0] += fees * s
@@ -311,7 +360,7 @@ def _recognise(rules, world, s):
     for a in range(world.size.shape[1]):
         owed = -(world.collateral[a] + world.cash[a])
         small = 1e-9 * (world.collateral[a] + abs(world.cash[a]))
-        if not world.size[:, a].any() and owed > small:
+        if not world.size[:, a].any() and not world.posted[:, a].any() and owed > small:
             bad += owed
             world.cash[a] += owed
     world.book("bad_debt", bad * s)

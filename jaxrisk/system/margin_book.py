@@ -9,14 +9,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
+from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.margin_accounts import MarginAccounts, MarginState
+from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
 
 Rows = Float[Array, " contract"]
+PerAccount = Float[Array, " account"]
 PerPosition = Float[Array, "contract account"]
 
 
@@ -31,6 +34,7 @@ class Marks:
         slope: change of that by a unit of the numeraire on the price of the underlying.
         delta: units of the underlying that a unit moves like.
         notional: worth of what a unit of the contract is about, settlement currency.
+        posted: `(asset,)` worth of a unit of each collateral beyond the settlement currency.
     """
 
     quotes: Quotes
@@ -39,6 +43,7 @@ class Marks:
     slope: Rows
     delta: Rows
     notional: Rows
+    posted: Float[Array, " asset"]
 
 
 @pytree
@@ -50,7 +55,9 @@ class Opened:
         entry: `(contract, account)` price at which they were entered, as quoted.
         entered: `(contract, account)` worth of a unit at that price, settlement currency.
         collateral: `(account,)` settlement currency.
-        weight: share of the collateral that counts as backing.
+        weight: share of it that counts as backing.
+        posted: `(asset, account)` units of other assets.
+        rule: what those count for and when they are sold; `None` where there are none.
     """
 
     size: PerPosition
@@ -58,19 +65,27 @@ class Opened:
     entered: PerPosition
     collateral: Float[Array, " account"]
     weight: Float[Array, ""]
+    posted: Float[Array, "asset account"]
+    rule: PostedCollateral | None
 
     def equity(
-        self, kept: MarginState, value: Rows, *, backing: bool = False
+        self, kept: MarginState, marks: Marks, *, backing: bool = False
     ) -> Float[Array, " account"]:
         """Return collateral, cash and unrealised profit, settlement currency.
 
         Args:
             kept: what still stands.
-            value: worth of a unit.
+            marks: contracts and collateral at some prices.
             backing: count collateral as far as it backs positions.
         """
         held = self.collateral * self.weight if backing else self.collateral
-        return held + kept.cash + jnp.sum(self.profit(kept, value), axis=0)
+        total = held + kept.cash + jnp.sum(self.profit(kept, marks.value), axis=0)
+        if self.rule is None:
+            return total
+        units = self.posted * kept.posted
+        if backing:
+            return total + self.rule.counted(units, marks.posted)
+        return total + jnp.sum(units * marks.posted[:, None], axis=0)
 
     def profit(self, kept: MarginState, value: Rows) -> PerPosition:
         """Return the unrealised profit of each position, settlement currency."""
@@ -86,6 +101,11 @@ def slot_of(venue: Venue) -> MarginAccounts:
 def settlement_of(venue: Venue) -> int:
     """Return the index of the settlement currency in the system's asset axis."""
     return venue.accounts.debt_assets[0]
+
+
+def posted_assets(venue: Venue) -> tuple[int, ...]:
+    """Return indices, in the system's asset axis, of collateral beyond the settlement currency."""
+    return venue.accounts.collateral_assets[1:]
 
 
 def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
@@ -104,6 +124,8 @@ def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
         entered=settlement_value(slot_of(venue).contracts, entry),
         collateral=joined([part.collateral[0] for part in accounts]),
         weight=venue.collateral.liquidation_threshold[0, 0],
+        posted=joined([part.collateral[1:] for part in accounts]),
+        rule=slot_of(venue).posted,
     )
 
 
@@ -145,6 +167,61 @@ def marks_at(venue: Venue, kept: MarginState, price: Float[Array, " asset"]) -> 
         slope=slope,
         delta=slope * settlement,
         notional=jnp.where(contracts.option == 0, jnp.abs(value), contracts.multiplier * about),
+        posted=price[np.asarray(posted_assets(venue), int)] / settlement,
+    )
+
+
+@pytree
+class MarginFigures:
+    """Accounts of contracts before anything has happened; every leaf is `(account,)`, numeraire.
+
+    Attributes:
+        collateral: at full worth.
+        equity: that, and the profit of positions.
+        backing: equity as far as it backs positions.
+        notional: of all positions, longs and shorts added up.
+        maintenance: maintenance margin.
+        called: backing below which an account is called.
+    """
+
+    collateral: PerAccount
+    equity: PerAccount
+    backing: PerAccount
+    notional: PerAccount
+    maintenance: PerAccount
+    called: PerAccount
+
+    @property
+    def health(self) -> PerAccount:
+        """Backing over the margin at which an account is called; infinite where none is needed."""
+        ratio = self.backing / positive_or_one(self.called)
+        return jnp.where(self.called > 0, ratio, jnp.full_like(ratio, jnp.inf))
+
+
+def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
+    """Return what the accounts of the book have and need at prices of the assets.
+
+    Implied volatilities are where the venue's rule has them after that move, at the variance at
+    which they are as at the opening.
+    """
+    slot, held = slot_of(venue), opened(venue, [venue.accounts])
+    kept = slot.opening(venue.accounts)
+    if slot.moves is not None:
+        forward = marks_at(venue, kept, price).quotes.forward
+        moved = slot.moves.now(
+            slot.opening_volatility, jnp.log(forward / slot.opening_forward), slot.moves.calm
+        )
+        kept = dataclasses.replace(kept, volatility=moved)
+    marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
+    needed = maintenance(venue, kept, held, marks) * money
+    posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
+    return MarginFigures(
+        collateral=(held.collateral + posted) * money,
+        equity=held.equity(kept, marks) * money,
+        backing=held.equity(kept, marks, backing=True) * money,
+        notional=jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0) * money,
+        maintenance=needed,
+        called=slot.close.trigger * needed,
     )
 
 
@@ -155,4 +232,4 @@ def settled_in_underlying(contracts: Contracts) -> Array:
 
 def on_assets(values: Rows, underlying: tuple[int, ...], size: int) -> Float[Array, " asset"]:
     """Return sums of `values` by underlying, on the system's asset axis."""
-    return jnp.zeros(size, values.dtype).at[np.asarray(underlying)].add(values)
+    return jnp.zeros(size, values.dtype).at[np.asarray(underlying, int)].add(values)

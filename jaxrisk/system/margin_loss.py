@@ -59,7 +59,7 @@ def deleveraging(
         called: share of each account that is called; 1 where it is bankrupt.
         fund: what the insurance fund can pay, settlement currency.
     """
-    equity = held.equity(kept, seen.value)
+    equity = held.equity(kept, seen)
     lack = called * jnp.where(equity < 0, -equity, jnp.zeros_like(equity))
 
     def some() -> Deleveraging:
@@ -131,7 +131,7 @@ def charged(
         return none
 
     def some() -> PerAccount:
-        equity = held.equity(kept, marks.value)
+        equity = held.equity(kept, marks)
         has = jnp.where(equity > 0, equity, none)
         if behind is Behind.WINNERS:
             profit = held.profit(kept, marks.value)

@@ -1,7 +1,7 @@
 """Execution of accounts that hold contracts on margin: closed by market orders, losses mutualised.
 
-Everything is counted in one settlement currency, the venue's one collateral and debt asset. Equity
-of an account is its collateral, what it has realised since, and the profit of its positions.
+Everything is counted in one settlement currency, the venue's one debt asset and first collateral.
+Equity of an account is its collateral, what it has realised since, and the profit of its positions.
 """
 
 from enum import Enum
@@ -16,6 +16,7 @@ from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.funding import PremiumFunding
 from jaxrisk.venue.margin_call import restoring_share
+from jaxrisk.venue.posted_collateral import PostedCollateral
 
 
 class Requirement(Protocol):
@@ -142,13 +143,16 @@ class MarginState:
 
     Attributes:
         fraction: `(contract, account)` of each position that still stands.
-        cash: `(account,)` realised since time 0: profit, funding, fees, losses of others.
+        posted: `(asset, account)` of each collateral beyond the settlement currency that stands.
+        cash: `(account,)` realised since time 0: profit, funding, fees, losses of others, and what
+            posted collateral was sold for.
         mark: `(contract,)` worth of a unit at the last booking, settlement currency.
         volatility: `(contract,)` implied.
         time: years since time 0.
     """
 
     fraction: Float[Array, "contract account"]
+    posted: Float[Array, "asset account"]
     cash: Float[Array, " account"]
     mark: Float[Array, " contract"]
     volatility: Float[Array, " contract"]
@@ -167,6 +171,7 @@ class MarginAccounts:
         close: who is called and how much is closed.
         funding: of perpetuals; `None` for none.
         moves: of implied volatilities; `None` where they stay.
+        posted: collateral in other assets than the settlement currency; `None` where there is none.
         underlying: index in the system's asset axis of the underlying of each contract.
         behind: who bears what the venue's funds do not.
     """
@@ -178,6 +183,7 @@ class MarginAccounts:
     close: CloseOut
     funding: PremiumFunding | None = None
     moves: VolatilityMoves | None = None
+    posted: PostedCollateral | None = None
     underlying: tuple[int, ...] = static()
     behind: Behind = static(default=Behind.WINNERS)
 
@@ -188,6 +194,7 @@ class MarginAccounts:
         zero = jnp.zeros((), size.dtype)
         return MarginState(
             fraction=jnp.ones_like(size),
+            posted=jnp.ones_like(accounts.collateral[1:]),
             cash=jnp.zeros_like(size[0]),
             mark=self.opening_mark(),
             volatility=self.opening_volatility,
