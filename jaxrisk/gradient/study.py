@@ -1,7 +1,7 @@
 """The simulations behind a table of sensitivities: losses, bumps, slopes and scores."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -116,16 +116,23 @@ class Study:
         )
         return low, high, ends[1] - ends[0]
 
-    def slopes(self, width: float) -> Float[np.ndarray, "scenario measure parameter"]:
-        """Return every scenario's derivatives: smooth parameters exactly, others through gates."""
+    def slopes(
+        self, widths: Sequence[float]
+    ) -> list[Float[np.ndarray, "scenario measure parameter"]]:
+        """Return every scenario's derivatives at each width of the gate, in one compiled program.
+
+        Those by smooth parameters are of the exact rule at every width.
+        """
         differentiate = self._differentiated()
         smooth = np.array([p.smooth for p in self.parameters])
-        if smooth.all():
-            return differentiate(0.0)
-        result = differentiate(width)
-        if smooth.any():
-            result[:, :, smooth] = differentiate(0.0)[:, :, smooth]
-        return result
+        exact = differentiate(0.0) if smooth.any() else None
+        if exact is not None and smooth.all():
+            return [exact for _ in widths]
+        results = [differentiate(width) for width in widths]
+        if exact is not None:
+            for result in results:
+                result[:, :, smooth] = exact[:, :, smooth]
+        return results
 
     def scores(self) -> Float[np.ndarray, "scenario parameter"]:
         """Return the score of every scenario's draws in each parameter; 0 for those of no law."""
