@@ -229,6 +229,8 @@ class SensitivitySection(Section):
     """Scenarios of an estimate."""
     gate_width: FractionInside = 0.02
     """Width of the smoothed trigger, in health factor."""
+    extrapolate: bool = True
+    """Also half the width, to take away the bias of the width where it is seen."""
     bump: FractionInside = 0.02
     """Relative size of the referee's bump."""
 
