@@ -33,6 +33,7 @@ from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.real_book import read_user_totals
 from jaxrisk.run.tables import PositionTable, read_positions
+from jaxrisk.system.engine import Choice, choices
 from jaxrisk.system.policy import BestPair, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
@@ -67,6 +68,7 @@ class Built:
 
     Attributes:
         system: ready to simulate.
+        engines: what plays each venue.
         books: names of the accounts, one entry a venue.
         volatile: `(asset,)` assets that move in a joint fall: pegged to or as volatile as them.
         synthetic: the book is generated.
@@ -76,6 +78,7 @@ class Built:
     """
 
     system: System
+    engines: tuple[Choice, ...]
     books: tuple[VenueBook, ...]
     volatile: np.ndarray
     synthetic: bool
@@ -128,6 +131,7 @@ def build(config: Config) -> Built:
     )
     return Built(
         system=system,
+        engines=_engines(config, system),
         books=tuple(books),
         volatile=volatile_assets(market),
         synthetic=positions.synthetic,
@@ -137,6 +141,13 @@ def build(config: Config) -> Built:
             _vault(name, section, config, venues, dtype) for name, section in config.vaults.items()
         ),
     )
+
+
+def _engines(config: Config, system: System) -> tuple[Choice, ...]:
+    try:
+        return choices(system, config.run.engine)
+    except ValueError as error:
+        raise ConfigError(f'run.engine: {error}; expected "auto" or "dense"') from error
 
 
 def _vault(

@@ -67,6 +67,8 @@ class RunSection(Section):
     """Levels of value at risk, expected shortfall."""
     rounds: Count = 8
     """Most liquidation rounds within a step."""
+    engine: Literal["auto", "dense", "ladder"] = "auto"
+    """How venues are played: every account, or sorted sums where that is the same."""
     output: Path | None = None
     """Run directory, relative to the working folder; default runs/<config>."""
 

@@ -1,5 +1,6 @@
 """One run from configuration to results: interruptible parts, then measures and report."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -29,13 +30,12 @@ from jaxrisk.run.summary import (
     sensitivity_table,
     summarise,
 )
+from jaxrisk.system.engine import Choice
 from jaxrisk.system.simulate import (
     Outcome,
     Plan,
-    cut_books,
     lanes_for,
-    layouts,
-    simulator,
+    player,
     step_rules,
 )
 from jaxrisk.system.system import System
@@ -146,7 +146,7 @@ def execute(
     try:
         simulate_parts(config, built, directory, clock, device, quiet=quiet)
         tables, summary = _finish(config, built, directory, quiet=quiet)
-        summary["run"] = _run_record(config, clock, device, digest, command)
+        summary["run"] = _run_record(config, built.engines, clock, device, digest, command)
         for name, table in tables.items():
             directory.write_table(name, table)
         directory.write_json("summary.json", summary)
@@ -173,7 +173,12 @@ def execute(
 
 
 def _run_record(
-    config: Config, clock: Clock, device: str, digest: str, command: str
+    config: Config,
+    engines: tuple[Choice, ...],
+    clock: Clock,
+    device: str,
+    digest: str,
+    command: str,
 ) -> dict[str, Any]:
     """Return the `run` section of the summary: what a repetition needs, and what it cost."""
     run = config.run
@@ -181,6 +186,7 @@ def _run_record(
         "versions": versions(),
         "device": device,
         "precision": run.precision,
+        "engines": [dataclasses.asdict(choice) for choice in engines],
         "seed": run.seed,
         "scenarios": run.scenarios,
         "steps": run.steps,
@@ -224,6 +230,9 @@ def simulate_parts(
         ),
         quiet=quiet,
     )
+    for choice in built.engines:
+        text = f"engine of {choice.venue}: {choice.engine}, {choice.reason}"
+        printing.print_notice(text, quiet=quiet)
     if not firsts:
         return
     play = part_player(config, built, size, quiet=quiet)
@@ -247,12 +256,12 @@ def part_player(
     """
     plan, system = simulation_plan(config, built.system), built.system
     rules = step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR)
-    books = cut_books(system, layouts(system, plan))
-    key, run = root_key(config.run.seed), simulator(plan)
+    key = root_key(config.run.seed)
+    run = player(system, plan, rules, key, built.engines)
     printing.print_notice("compiling (cached for the next run) ...", quiet=quiet)
 
     def play(wanted: np.ndarray) -> Outcome:
-        outcome = run(system, books, rules, key, np.resize(wanted, size))
+        outcome = run(np.resize(wanted, size))
         return jax.tree.map(lambda x: np.asarray(x)[: len(wanted)], outcome)
 
     return play

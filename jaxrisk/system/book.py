@@ -59,6 +59,10 @@ class Layout:
         return np.concatenate([np.asarray(m) for m in self.members])
 
 
+NO_TRANCHES = Layout(members=(), reach=(), categories=(), skippable=())
+"""The cut of a book that is not played account by account."""
+
+
 def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
     """Return the tranches of a venue; works on concrete numbers, outside of any trace.
 

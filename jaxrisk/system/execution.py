@@ -11,10 +11,12 @@ from jaxrisk.system import (
     auctioned_lots,
     band_trades,
     keeper_calls,
+    ladder_calls,
     lender_play,
     margin_play,
     pool_play,
 )
+from jaxrisk.system.ladder_calls import LadderCalls
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
 from jaxrisk.venue.band_conversion import BandConversion
@@ -51,6 +53,11 @@ class Play:
             over for them, and that worth, in the numeraire; `None` where nothing is taken over.
         standing: `(venue, book, state, mid) -> (account,)`: value behind each account, tranche
             after tranche.
+        owed: `(venue, book, state) -> (debt_asset,)`: opening units of debt that still stand.
+        shortfall: `(venue, book, state, mid) -> ()`: debt beyond what stands behind it, summed over
+            accounts, in the numeraire; `None` to ask `standing`.
+        overrun: `(kept,) -> ()`: 1 where what it keeps did not suffice, so that the scenario is not
+            exact; `None` where it always does.
         idle_without_offers: whether `go` changes nothing where nothing is offered.
     """
 
@@ -60,11 +67,22 @@ class Play:
     settle: Callable[..., VenueState] | None = None
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
+    owed: Callable[..., Float[Array, " debt_asset"]] = keeper_calls.owed
+    shortfall: Callable[..., Scalar] | None = None
+    overrun: Callable[[Any], Scalar] | None = None
     idle_without_offers: bool = False
 
 
 _PLAYS: dict[type, Play] = {
     KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go, idle_without_offers=True),
+    LadderCalls: Play(
+        look=ladder_calls.look,
+        go=ladder_calls.go,
+        owed=ladder_calls.owed,
+        shortfall=ladder_calls.shortfall,
+        overrun=ladder_calls.overrun,
+        idle_without_offers=True,
+    ),
     AbsorbedStock: Play(
         look=absorbed_stock.look, go=absorbed_stock.go, unsold=absorbed_stock.unsold
     ),
