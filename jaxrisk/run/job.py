@@ -19,6 +19,7 @@ from jaxrisk.run import printing
 from jaxrisk.run.build import Built, input_files
 from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
+from jaxrisk.run.critical import critical_tables
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory
 from jaxrisk.run.summary import (
@@ -295,7 +296,9 @@ def _finish(
     }
     if rows:
         tables["sensitivities"] = sensitivity_table(rows)
-    return tables, summarise(config, built, scenarios, rows, traced=len(ids))
+    summary = summarise(config, built, scenarios, rows, traced=len(ids))
+    critical, summary["critical"] = critical_tables(config, built)
+    return tables | critical, summary
 
 
 def versions() -> dict[str, str]:
