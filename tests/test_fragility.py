@@ -46,7 +46,7 @@ def test_a_book_of_one_pair_sells_what_its_ladder_sells():
 def test_the_columns_are_those_of_a_loop():
     system = pair_system()
     own = falls(system, ETHER)
-    columns = feedback_columns(system, own, CHANGES, 0.05)
+    columns = feedback_columns(system, own, ETHER, CHANGES, 0.05)
     sold = lambda high, low: own.sold[ETHER][(own.log_price > low) & (own.log_price <= high)].sum()
     for i, change in enumerate(CHANGES):
         level = np.log1p(change)
@@ -71,7 +71,7 @@ def test_points_are_in_deviations_over_the_horizon():
     system = dataclasses.replace(
         system, market=dataclasses.replace(system.market, variance=variance)
     )
-    found = points_of(system, falls(system, ETHER), 0.25)
+    found = points_of(system, falls(system, ETHER), ETHER, 0.25)
     assert found.accounts.max() > 1
     assert_close(found.distance, -found.log_price / 0.4, rtol=1e-12, atol=0.0)
 

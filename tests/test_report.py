@@ -131,6 +131,7 @@ def _critical():
     return {
         "critical_points": {
             "asset": text("WETH", 2),
+            "sold_asset": np.array(["WETH", "wstETH"], dtype=object),
             "price_usd": np.array([2500.0, 1800.0]),
             "price_change_frac": np.array([-0.2, -0.42]),
             "distance_deviations": np.array([3.1, 7.4]),
@@ -140,6 +141,7 @@ def _critical():
         },
         "feedback": {
             "asset": text("WETH", 9),
+            "sold_asset": text("WETH", 9),
             "price_change_frac": change,
             "forced_sales_usd": 2e7 * change**2,
             "depth_cover": 2e7 / np.maximum(2e7 * change**2, 1.0),
@@ -411,6 +413,7 @@ def test_critical_points_are_drawn_and_listed_nearest_first(report, summary, tab
     assert "Forced sales against the fall of each asset: WETH up to 12.8 M USD." in report
     assert "down to 28.0 % at the worst corner, with 400 k USD of bad debt" in report
     assert "log fall of 0.1: 1.4; such falls feed each other." in report
+    assert ">wstETH with WETH</th>" in report
     assert report.index("<td>2.50 k</td>") < report.index("<td>1.80 k</td>")
     calm = {**tables["survival"], "bad_debt_usd": np.zeros(16)}
     assert "no bad debt</text>" in render_report(summary, {**tables, "survival": calm}, CONFIG)

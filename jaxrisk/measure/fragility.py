@@ -113,25 +113,26 @@ def _closes(
     return jnp.where(there, jnp.log(left), -jnp.inf), sold
 
 
-def points_of(system: System, own: Falls, years: float) -> CriticalPoints:
+def points_of(system: System, own: Falls, of: int, years: float) -> CriticalPoints:
     """Return the prices at which several accounts fall together; log prices over the present one.
 
     Args:
         system: the system.
-        own: of the asset.
+        own: of the asset that falls.
+        of: index of the asset that is sold: the same, or one pegged to it.
         years: horizon of the distances in standard deviations.
     """
-    law, depth = _market_of(system, own.asset)
+    law, depth = _market_of(system, of)
     deviation = float(np.sqrt(np.asarray(system.market.variance)[own.asset] * years))
     return critical_points(
-        own.triggers(own.asset), law, depth, log_price=0.0, deviation=deviation or np.nan
+        own.triggers(of), law, depth, log_price=0.0, deviation=deviation or np.nan
     )
 
 
 def feedback_columns(
-    system: System, own: Falls, changes: Float[np.ndarray, " grid"], width: float
+    system: System, own: Falls, of: int, changes: Float[np.ndarray, " grid"], width: float
 ) -> dict[str, np.ndarray]:
-    """Return forced sales and feedback of an asset at falls of its price, as columns.
+    """Return forced sales of an asset and their feedback as it or its underlying falls, as columns.
 
     `price_change_frac`, `forced_sales_usd` (of the asset, by all accounts closed down to there),
     `depth_cover` (opening depth over these sales, infinite without any), `own_drop_frac` (how far
@@ -140,11 +141,12 @@ def feedback_columns(
 
     Args:
         system: the system.
-        own: of the asset.
+        own: of the asset that falls.
+        of: index of the asset that is sold: the same, or one pegged to it.
         changes: price changes as fractions, above −1 and at most 0.
         width: of the interval of the gain, log price.
     """
-    (law, depth), triggers = _market_of(system, own.asset), own.triggers(own.asset)
+    (law, depth), triggers = _market_of(system, of), own.triggers(of)
     level = jnp.asarray(np.log1p(changes))
     fallen = jnp.searchsorted(-triggers.log_price, -level, side="left")
     sold = triggers.sold[fallen]

@@ -212,6 +212,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "critical_points": _columns(
         ("asset", "text", "asset that falls, with all that is pegged to it"),
+        ("sold_asset", "text", "asset that is sold: the same, or one pegged to it"),
         ("price_usd", "USD", "price, without forced sales, just below which they fall"),
         ("price_change_frac", "fraction", "change from the present price to there"),
         (
@@ -220,15 +221,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "standard deviations of the log price over the horizon to there",
         ),
         ("accounts", "count", "accounts that fall: the first, and those its sales bring down"),
-        ("sold_usd", "USD", "what they sell of the asset, closed whole"),
-        ("own_drop_frac", "fraction", "fall of the price by these sales alone"),
+        ("sold_usd", "USD", "what they sell of it, closed whole"),
+        ("own_drop_frac", "fraction", "fall of its price by these sales alone"),
     ),
     "feedback": _columns(
         ("asset", "text", "asset that falls, with all that is pegged to it"),
+        ("sold_asset", "text", "asset that is sold: the same, or one pegged to it"),
         ("price_change_frac", "fraction", "price change, at most 0"),
-        ("forced_sales_usd", "USD", "sales of the asset by all accounts closed down to there"),
-        ("depth_cover", "1", "opening depth of the asset over these sales, infinite without any"),
-        ("own_drop_frac", "fraction", "further fall of the price by these sales"),
+        ("forced_sales_usd", "USD", "sales of it by all accounts closed down to there"),
+        ("depth_cover", "1", "opening depth of it over these sales, infinite without any"),
+        ("own_drop_frac", "fraction", "further fall of its price by these sales"),
         (
             "feedback_gain",
             "1",

@@ -46,8 +46,9 @@ def critical_tables(config: Config, built: Built) -> tuple[dict[str, Table], dic
     free = _free(system)
     every = [falls(system, int(i)) for i in np.flatnonzero(built.volatile & free)]
     every = [own for own in every if own.sold.sum() > 0]
-    points = _joined([_points(system, own, years) for own in every])
-    feedback = _joined([_feedback(system, own) for own in every])
+    sales = [(own, of) for own in every for of in _sold(system, own)]
+    points = _joined([_points(system, own, of, years) for own, of in sales])
+    feedback = _joined([_feedback(system, own, of) for own, of in sales])
     pair = survival_pair(config, built, every)
     gain, radius = gain_matrix(system, every, REACH)
     summary: dict[str, Any] = {
@@ -121,7 +122,7 @@ def _rows(points: Mapping[str, np.ndarray]) -> list[list[str]]:
     order = most[np.argsort(-points["price_change_frac"][most], kind="stable")]
     return [
         [
-            str(points["asset"][i]),
+            critical_charts.of_sales(str(points["asset"][i]), str(points["sold_asset"][i])),
             fmt.amount(points["price_usd"][i], ""),
             fmt.percent(points["price_change_frac"][i]),
             fmt.ratio(points["distance_deviations"][i], 1),
@@ -133,14 +134,20 @@ def _rows(points: Mapping[str, np.ndarray]) -> list[list[str]]:
     ]
 
 
-def _points(system: System, own: Falls, years: float) -> Table:
-    found = points_of(system, own, years)
+def _sold(system: System, own: Falls) -> list[int]:
+    """Return the assets that are sold as one falls, of it and those pegged to it."""
+    along = _underlying(system) == own.asset
+    return [int(i) for i in np.flatnonzero(along) if own.sold[i].any()]
+
+
+def _points(system: System, own: Falls, of: int, years: float) -> Table:
+    found = points_of(system, own, of, years)
     kept = np.sort(np.argsort(-found.sold, kind="stable")[:MOST_POINTS])
     kept = kept[found.sold[kept] > 0]
     change = np.expm1(found.log_price[kept])
     price = float(np.asarray(system.market.mid)[own.asset])
     return {
-        "asset": np.full(len(kept), _name(system, own), dtype=object),
+        **_names(system, own, of, len(kept)),
         "price_usd": price * (1.0 + change),
         "price_change_frac": change,
         "distance_deviations": found.distance[kept],
@@ -150,9 +157,14 @@ def _points(system: System, own: Falls, years: float) -> Table:
     }
 
 
-def _feedback(system: System, own: Falls) -> Table:
-    names = np.full(len(CHANGES), _name(system, own), dtype=object)
-    return {"asset": names} | feedback_columns(system, own, CHANGES, WIDTH)
+def _feedback(system: System, own: Falls, of: int) -> Table:
+    columns = feedback_columns(system, own, of, CHANGES, WIDTH)
+    return _names(system, own, of, len(CHANGES)) | columns
+
+
+def _names(system: System, own: Falls, of: int, count: int) -> Table:
+    full = lambda name: np.full(count, name, dtype=object)
+    return {"asset": full(_name(system, own)), "sold_asset": full(system.assets[of])}
 
 
 def _nearest(points: Table) -> list[dict[str, Any]]:

@@ -39,14 +39,16 @@ def feedback(table: Table | None) -> Markup | None:
     """
     if table is None:
         return None
-    names = [str(name) for name in dict.fromkeys(table["asset"])]
-    most = {name: float(table["forced_sales_usd"][table["asset"] == name].max()) for name in names}
+    pairs = zip(table["asset"], table["sold_asset"], strict=True)
+    sales = np.array([of_sales(asset, sold) for asset, sold in pairs], dtype=object)
+    names = list(dict.fromkeys(sales))
+    most = {name: float(table["forced_sales_usd"][sales == name].max()) for name in names}
     names = sorted((n for n in names if most[n] > 0), key=lambda n: -most[n])[:FEEDBACK_ASSETS]
     if not names:
         return None
     figure = new_figure(9.0, 2.5 * len(names))
     for row, name in enumerate(names):
-        own = table["asset"] == name
+        own = sales == name
         left, middle, right = (figure.add_subplot(len(names), 3, 3 * row + k) for k in (1, 2, 3))
         change = table["price_change_frac"][own]
         left.plot(change, table["forced_sales_usd"][own], color=BLUE, linewidth=1.6)
@@ -73,6 +75,11 @@ def feedback(table: Table | None) -> Markup | None:
                 axes.set_xlabel("price change")
     described = "; ".join(f"{name} up to {fmt.amount(most[name])}" for name in names)
     return svg(figure, "feedback", f"Forced sales against the fall of each asset: {described}.")
+
+
+def of_sales(asset: str, sold: str) -> str:
+    """Return the name of sales of an asset as it or its underlying falls."""
+    return asset if asset == sold else f"{sold} with {asset}"
 
 
 def _gain_panel(axes: "Axes", change: np.ndarray, gain: np.ndarray) -> None:
