@@ -30,6 +30,7 @@ from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.real_book import read_user_totals
 from jaxrisk.run.tables import PositionTable, read_positions
+from jaxrisk.system.engine import Choice, choices
 from jaxrisk.system.policy import BestPair, Capital, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
@@ -61,6 +62,7 @@ class Built:
 
     Attributes:
         system: ready to simulate.
+        engines: what plays each venue.
         books: names of the accounts, one entry a venue.
         volatile: `(asset,)` assets that move in a joint fall: pegged to or as volatile as them.
         synthetic: the book is generated.
@@ -70,6 +72,7 @@ class Built:
     """
 
     system: System
+    engines: tuple[Choice, ...]
     books: tuple[VenueBook, ...]
     volatile: np.ndarray
     synthetic: bool
@@ -119,6 +122,7 @@ def build(config: Config) -> Built:
     system = with_owners(system, [book.owner for book in books], config.owners, config.policies)
     return Built(
         system=system,
+        engines=_engines(config, system),
         books=tuple(books),
         volatile=volatile_assets(market),
         synthetic=positions.synthetic,
@@ -128,6 +132,13 @@ def build(config: Config) -> Built:
             _vault(name, section, config, venues, dtype) for name, section in config.vaults.items()
         ),
     )
+
+
+def _engines(config: Config, system: System) -> tuple[Choice, ...]:
+    try:
+        return choices(system, config.run.engine)
+    except ValueError as error:
+        raise ConfigError(f'run.engine: {error}; expected "auto" or "dense"') from error
 
 
 def _vault(

@@ -74,6 +74,8 @@ class RunSection(Section):
     """Most liquidation rounds within a step."""
     stresses: tuple[str, ...] = ()
     """Named stresses that the book is run through as well, see `jaxrisk stresses`."""
+    engine: Literal["auto", "dense", "ladder"] = "auto"
+    """How venues are played: every account, or sorted sums where that is the same."""
     output: Path | None = None
     """Run directory, relative to the working folder; default runs/<config>."""
 
@@ -244,6 +246,14 @@ class ReportSection(Section):
     """Scenarios behind the fan of paths."""
     bad_debt_threshold_usd: Positive = 1e6
     """Bad debt whose probability of being exceeded is reported, USD."""
+    survival_assets: tuple[str, str] | None = None
+    """The two assets that fall in the survival map; default those whose falls sell most."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.survival_assets is not None and len(set(self.survival_assets)) < 2:
+            raise_problems([(("survival_assets",), "expected two different assets")])
+        return self
 
 
 class Config(Section):
@@ -337,6 +347,8 @@ def _reference_problems(config: Config) -> list[Problem]:
     if (shock := config.market.shock) is not None:
         assets += [(("market", "shock", "falls", name), name) for name in shock.falls]
         assets += [(("market", "shock", "basis", name), name) for name in shock.basis]
+    for name in config.report.survival_assets or ():
+        assets.append((("report", "survival_assets"), name))
     for venue, section in config.venues.items():
         assets += [(("venues", venue, "assets", name), name) for name in section.assets]
         assets += [(("venues", venue, "coverage", name), name) for name in section.coverage]
