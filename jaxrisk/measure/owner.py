@@ -49,7 +49,8 @@ def account_health(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, 
     slot, held = slot_of(venue), opened(venue, [venue.accounts])
     kept = slot.opening(venue.accounts)
     marks = marks_at(venue, kept, price)
-    needed = slot.close.trigger * maintenance(venue, kept, held, marks)
+    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0)
+    needed = slot.close.threshold(maintenance(venue, kept, held, marks), notional)
     ratio = held.equity(kept, marks, backing=True) / jnp.where(needed > 0, needed, 1.0)
     return jnp.where(needed > 0, ratio, jnp.full_like(ratio, jnp.inf))
 

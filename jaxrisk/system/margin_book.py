@@ -17,6 +17,9 @@ from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
 
+# Amounts below this many roundings of what an account holds are none.
+_ROUNDINGS = 256
+
 Rows = Float[Array, " contract"]
 PerPosition = Float[Array, "contract account"]
 
@@ -84,6 +87,12 @@ class Opened:
         if backing:
             return total + self.rule.counted(units, marks.posted)
         return total + jnp.sum(units * marks.posted[:, None], axis=0)
+
+    def dust(self, kept: MarginState) -> Float[Array, " account"]:
+        """Return what is no more than rounding: in proportion to what was added up."""
+        size = jnp.sum(jnp.abs(self.size * self.entered), axis=0)
+        total = self.collateral + jnp.abs(kept.cash) + size
+        return _ROUNDINGS * jnp.finfo(total.dtype).eps * total
 
     def profit(self, kept: MarginState, value: Rows) -> PerPosition:
         """Return the unrealised profit of each position, settlement currency."""
