@@ -123,7 +123,7 @@ class Blocks:
         for k, worth in enumerate(notional):
             least = min(1e3, worth)
             # What must stand at the end of the step, of what stands now.
-            floor = 0.9**self.blocks / self.stands.get((k, a), 1.0)
+            floor = 0.9**self.blocks / (self.stands.get((k, a), 1.0) or 1.0)
             room = max(worth * (1.0 - min(floor, 1.0)), least)
             amounts.append(min(max(wanted * worth, least), room))
         budget = 1e5 * self.blocks - self.closed.get(a, 0.0)
