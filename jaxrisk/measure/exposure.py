@@ -19,6 +19,8 @@ from jaxrisk.measure.owner import account_health
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.execution import play_of
+from jaxrisk.system.margin_book import MarginFigures, slot_of
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import per_account
 from jaxrisk.venue.health import toxic, value_accounts
@@ -35,12 +37,15 @@ class LiquidationMap:
 
     Attributes:
         debt: what these accounts owe.
+        notional: what their contracts on margin are about, longs and shorts added up.
         collateral: what they hold.
         seizable: what keepers would take of it by closing them in full, bonus included.
-        bad_debt: what closing them in full would leave unpaid: D − C / (1 + bonus), at least 0.
+        bad_debt: what closing them in full would leave unpaid: D − C / (1 + bonus), at least 0; of
+            contracts what accounts have less than nothing.
     """
 
     debt: Float[Array, "*grid"]
+    notional: Float[Array, "*grid"]
     collateral: Float[Array, "*grid"]
     seizable: Float[Array, "*grid"]
     bad_debt: Float[Array, "*grid"]
@@ -92,6 +97,9 @@ def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> Liquidati
         venue: the venue and its book.
         price: `(asset,)` prices as the venue sees them.
     """
+    margin = play_of(venue).margin
+    if margin is not None:
+        return _within_call(margin(venue, price))
     accounts = venue.accounts
     value = value_accounts(accounts, venue.collateral.liquidation_threshold, price)
     values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
@@ -104,9 +112,28 @@ def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> Liquidati
     total = lambda x: jnp.sum(jnp.where(below, x, jnp.zeros_like(x)))
     return LiquidationMap(
         debt=total(value.debt),
+        notional=total(jnp.zeros_like(value.debt)),
         collateral=total(value.collateral),
         seizable=total(seizable),
         bad_debt=total(value.debt - repaid),
+    )
+
+
+def _within_call(found: MarginFigures) -> LiquidationMap:
+    """Return the totals over accounts of contracts that would be called."""
+    below = found.backing < found.called
+    total = lambda x: jnp.sum(jnp.where(below, x, jnp.zeros_like(x)))
+    lacking = jnp.where(found.equity < 0, -found.equity, jnp.zeros_like(found.equity))
+    nothing = jnp.zeros_like(lacking)
+    return LiquidationMap(
+        debt=total(nothing),
+        notional=total(found.notional),
+        collateral=total(found.collateral),
+        # Closing takes what collateral has to pay for losses, and no more.
+        seizable=total(
+            smaller(jnp.maximum(found.collateral - found.equity, 0.0), found.collateral)
+        ),
+        bad_debt=total(lacking),
     )
 
 
@@ -141,7 +168,8 @@ def liquidation_table(
 
     `venue`, `asset`, `price_change_frac`, `liquidatable_debt_usd`, `liquidatable_collateral_usd`,
     `bad_debt_usd`: venue by venue, asset by asset, then the joint move as asset `all`. An asset
-    without bearing on a venue, by itself or through its pegged assets, has no rows there.
+    without bearing on a venue, by itself or through its pegged assets, has no rows there. Where a
+    venue has contracts on margin also `liquidatable_notional_usd`, 0 for loans.
 
     Args:
         system: the system.
@@ -162,7 +190,7 @@ def liquidation_table(
     ]
     venue, mask = (np.repeat([row[i] for row in rows], len(changes)) for i in (0, 1))
     step = np.tile(np.arange(len(changes)), len(rows))
-    return {
+    table = {
         "venue": np.array([v.name for v in system.venues], dtype=object)[venue],
         "asset": names[mask],
         "price_change_frac": np.asarray(changes, np.float64)[step],
@@ -170,6 +198,9 @@ def liquidation_table(
         "liquidatable_collateral_usd": maps.collateral[mask, venue, step],
         "bad_debt_usd": maps.bad_debt[mask, venue, step],
     }
+    if any(play_of(v).margin is not None for v in system.venues):
+        table["liquidatable_notional_usd"] = maps.notional[mask, venue, step]
+    return table
 
 
 def snapshot(system: System) -> dict[str, float | int]:
@@ -249,8 +280,10 @@ def _opening(venue: Venue, market: Market) -> Float[Array, "4 account"]:
 
 
 def _bearing(venue: Venue, market: Market) -> set[int]:
-    """Return the assets whose move bears on a venue: held or owed there, or underlying of one."""
+    """Return the assets whose move bears on a venue: held, owed or traded there, or their peg."""
     present = {*venue.accounts.collateral_assets, *venue.accounts.debt_assets}
+    if play_of(venue).margin is not None:
+        present |= set(slot_of(venue).underlying)
     if market.underlying is None:
         return present
     return present | {market.underlying[a] for a in present}

@@ -70,7 +70,8 @@ TABLES: dict[str, str] = {
     "scenarios": "one row a scenario: its outcome over the whole horizon",
     "accounts": "one row an account: snapshot at the start and expected losses",
     "sensitivities": "one row a measure and parameter: derivative, estimator and bump check",
-    "liquidation_map": "debt that becomes liquidatable when prices move at once",
+    "owners": "one row an owner: accounts over all venues netted; where the book names owners",
+    "liquidation_map": "debt and contracts that become liquidatable when prices move at once",
     "path_quantiles": "quantiles of prices and losses over time",
 }
 
@@ -192,13 +193,40 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("bump_standard_error", "measure per parameter", "standard error of the difference"),
         ("agrees", "bool", "estimator and bump agree within their errors, which are narrow enough"),
     ),
+    "owners": _columns(
+        ("owner", "text", "owner as named in the position table; an account without one by itself"),
+        ("accounts", "count", "accounts of the owner"),
+        ("venues", "count", "venues they stand on"),
+        ("equity_usd", "USD", "what all of them have, less what they owe, at the start"),
+        (
+            "gross_exposure_usd",
+            "USD",
+            "change of equity by a log price, signs left out, summed over accounts and assets",
+        ),
+        (
+            "net_exposure_usd",
+            "USD",
+            "the same of all accounts of the owner together, summed over assets",
+        ),
+        ("lowest_health", "1", "health factor of the account nearest to a call: never netted"),
+    ),
     "liquidation_map": _columns(
         ("venue", "text", "venue"),
         ("asset", "text", "asset whose price moves; `all` moves every volatile asset together"),
         ("price_change_frac", "fraction", "price change, negative for a fall"),
         ("liquidatable_debt_usd", "USD", "debt of accounts with health factor below 1"),
+        (
+            "liquidatable_notional_usd?",
+            "USD",
+            "worth of what contracts of accounts on margin that would be called are about",
+        ),
         ("liquidatable_collateral_usd", "USD", "collateral of those accounts at moved prices"),
-        ("bad_debt_usd", "USD", "debt that full liquidation at moved prices would leave unpaid"),
+        (
+            "bad_debt_usd",
+            "USD",
+            "debt that full liquidation at moved prices would leave unpaid; of contracts what "
+            "accounts then have less than nothing",
+        ),
     ),
     "path_quantiles": _columns(
         ("quantity", "text", "`price.<asset>` or a loss accumulated so far"),

@@ -23,6 +23,7 @@ from jaxrisk.run.store import RunDirectory
 from jaxrisk.run.summary import (
     account_table,
     liquidation_map_table,
+    owners_table,
     path_quantile_table,
     scenario_table,
     sensitivity_rows,
@@ -284,6 +285,8 @@ def _finish(
         "liquidation_map": liquidation_map_table(built),
         "path_quantiles": path_quantile_table(built.system, trace, config.run.step_hours),
     }
+    if (owners := owners_table(built)) is not None:
+        tables["owners"] = owners
     if rows:
         tables["sensitivities"] = sensitivity_table(rows)
     return tables, summarise(config, built, scenarios, rows, traced=len(ids))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 from jaxrisk.gradient.sensitivity import Sensitivity, sensitivities
 from jaxrisk.measure.exposure import limit_rows, liquidation_table, snapshot
 from jaxrisk.measure.leverage import account_columns
+from jaxrisk.measure.owner import owner_table
 from jaxrisk.measure.solvency import solvency_report
 from jaxrisk.measure.tail import exceedance_probability, mean_and_error, tail_summary
 from jaxrisk.measure.vault import Vault, vault_share_prices
@@ -23,7 +24,6 @@ from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.band_conversion import BandConversion
-from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
 from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Pool, Venue
 from jaxrisk.venue.waterfall import DEPOSITORS, Residual
@@ -40,6 +40,8 @@ MEASURES = (
     "protocol_fee_usd",
 )
 PRICE_CHANGES = np.round(np.linspace(-0.8, 0.2, 101), 4)
+# Contracts are called on either side.
+BEYOND = np.round(np.linspace(0.22, 0.8, 30), 4)
 QUANTILES = (5, 25, 50, 75, 95)
 
 # Bad debt below this share of what is lent or held on margin is rounding of float32, not a loss.
@@ -82,7 +84,7 @@ def scenario_table(
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
         if any(isinstance(fund, StakedCoverage) for fund in venue.waterfall):
             table[f"slash_fee_{venue.name}_usd"] = wide(outcome.slash_fee)[:, v]
-        if isinstance(venue.execution, MarginAccounts):
+        if play_of(venue).margin is not None:
             table[f"funding_{venue.name}_usd"] = wide(outcome.funding)[:, v]
         if play_of(venue).unsold is not None:
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
@@ -99,15 +101,14 @@ def scenario_table(
 
 def _at_stake(venue: Venue) -> Pool:
     """Return the row of the balance sheet that losses of a venue are measured against."""
-    return Pool.SUPPLIED if isinstance(venue.execution, MarginAccounts) else Pool.DEBT
+    return Pool.DEBT if play_of(venue).margin is None else Pool.SUPPLIED
 
 
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
-    if isinstance(venue.execution, MarginAccounts):
-        behind = (outcome.deleveraged, outcome.socialised, outcome.supplier_loss)
-        paid += [values[:, index] for values in behind]
+    if behind := play_of(venue).bearers:
+        paid += [getattr(outcome, name)[:, index] for _, name in behind]
         return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
@@ -126,8 +127,8 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
-    if isinstance(venue.execution, MarginAccounts):
-        return (*venue.fund_names, WINNERS, POSITIONS, DEFICIT)
+    if behind := play_of(venue).bearers:
+        return (*venue.fund_names, *(bearer for bearer, _ in behind))
     own = ("treasury",) if venue.treasury_pays else ()
     pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
     return (*own, *venue.fund_names, *pooled, venue.residual.value)
@@ -165,7 +166,16 @@ def _column(part: Mapping[str, Any], name: str) -> np.ndarray:
 
 def liquidation_map_table(built: Built) -> dict[str, np.ndarray]:
     """Return the `liquidation_map` columns."""
-    return liquidation_table(built.system, PRICE_CHANGES.tolist(), built.volatile)
+    changes = PRICE_CHANGES
+    if any(play_of(venue).margin is not None for venue in built.system.venues):
+        changes = np.concatenate([changes, BEYOND])
+    return liquidation_table(built.system, changes.tolist(), built.volatile)
+
+
+def owners_table(built: Built) -> dict[str, np.ndarray] | None:
+    """Return the `owners` columns; `None` where the book names no owner."""
+    owners = [book.owner for book in built.books]
+    return owner_table(built.system, owners) if any(map(any, owners)) else None
 
 
 def path_quantile_table(system: System, trace: Trace, step_hours: float) -> dict[str, Any]:

@@ -12,16 +12,18 @@ from jaxrisk.system import (
     band_trades,
     keeper_calls,
     lender_play,
+    margin_book,
     margin_play,
     pool_play,
 )
+from jaxrisk.system.margin_book import MarginFigures
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
 from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.lender_auctions import LenderAuctions
-from jaxrisk.venue.margin_accounts import MarginAccounts
+from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -51,6 +53,10 @@ class Play:
             over for them, and that worth, in the numeraire; `None` where nothing is taken over.
         standing: `(venue, book, state, mid) -> (account,)`: value behind each account, tranche
             after tranche.
+        margin: `(venue, price) -> MarginFigures`: what accounts have and need before anything has
+            happened, at prices of the assets; `None` where collateral and debt say it.
+        bearers: who stands behind the venue's funds, each with the property of `Outcome` that says
+            what it bore; empty where the venue's residual bearer does.
         idle_without_offers: whether `go` changes nothing where nothing is offered.
     """
 
@@ -60,6 +66,8 @@ class Play:
     settle: Callable[..., VenueState] | None = None
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
+    margin: Callable[[Venue, Float[Array, " asset"]], MarginFigures] | None = None
+    bearers: tuple[tuple[str, str], ...] = ()
     idle_without_offers: bool = False
 
 
@@ -88,6 +96,12 @@ _PLAYS: dict[type, Play] = {
         wait=margin_play.wait,
         settle=margin_play.settle,
         standing=margin_play.standing,
+        margin=margin_book.figures,
+        bearers=(
+            (WINNERS, "deleveraged"),
+            (POSITIONS, "socialised"),
+            (DEFICIT, "supplier_loss"),
+        ),
         idle_without_offers=True,
     ),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
+from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.account import Accounts
@@ -21,6 +22,7 @@ from jaxrisk.venue.venue import Venue
 _ROUNDINGS = 256
 
 Rows = Float[Array, " contract"]
+PerAccount = Float[Array, " account"]
 PerPosition = Float[Array, "contract account"]
 
 
@@ -175,6 +177,61 @@ def marks_at(venue: Venue, kept: MarginState, price: Float[Array, " asset"]) -> 
         delta=slope * settlement,
         notional=jnp.where(contracts.option == 0, jnp.abs(value), contracts.multiplier * about),
         posted=price[np.asarray(posted_assets(venue), int)] / settlement,
+    )
+
+
+@pytree
+class MarginFigures:
+    """Accounts of contracts before anything has happened; every leaf is `(account,)`, numeraire.
+
+    Attributes:
+        collateral: at full worth.
+        equity: that, and the profit of positions.
+        backing: equity as far as it backs positions.
+        notional: of all positions, longs and shorts added up.
+        maintenance: maintenance margin.
+        called: backing below which an account is called.
+    """
+
+    collateral: PerAccount
+    equity: PerAccount
+    backing: PerAccount
+    notional: PerAccount
+    maintenance: PerAccount
+    called: PerAccount
+
+    @property
+    def health(self) -> PerAccount:
+        """Backing over the margin at which an account is called; infinite where none is needed."""
+        ratio = self.backing / positive_or_one(self.called)
+        return jnp.where(self.called > 0, ratio, jnp.full_like(ratio, jnp.inf))
+
+
+def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
+    """Return what the accounts of the book have and need at prices of the assets.
+
+    Implied volatilities are where the venue's rule has them after that move, at the variance at
+    which they are as at the opening.
+    """
+    slot, held = slot_of(venue), opened(venue, [venue.accounts])
+    kept = slot.opening(venue.accounts)
+    if slot.moves is not None:
+        forward = marks_at(venue, kept, price).quotes.forward
+        moved = slot.moves.now(
+            slot.opening_volatility, jnp.log(forward / slot.opening_forward), slot.moves.calm
+        )
+        kept = dataclasses.replace(kept, volatility=moved)
+    marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
+    needed = maintenance(venue, kept, held, marks)
+    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0)
+    posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
+    return MarginFigures(
+        collateral=(held.collateral + posted) * money,
+        equity=held.equity(kept, marks) * money,
+        backing=held.equity(kept, marks, backing=True) * money,
+        notional=notional * money,
+        maintenance=needed * money,
+        called=slot.close.threshold(needed, notional) * money,
     )
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxrisk.market.contract import is_perpetual
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.indexing import select
@@ -260,7 +261,7 @@ def _worth(orders: Offer, here: Marks) -> Float[Array, ""]:
 def wait(
     venue: Venue, book: Book, state: VenueState, market: Market, rules: StepRules
 ) -> VenueState:
-    """Return the state a step later: volatilities moved, funding paid, expired options settled."""
+    """Return the state a step later: volatilities moved, funding paid, what has expired settled."""
     slot, held, old = slot_of(venue), _held(venue, book), state.execution
     kept = dataclasses.replace(
         old,
@@ -272,7 +273,7 @@ def wait(
     net = jnp.sum(held.size * old.fraction, axis=1)
     paid = _funding(venue, kept, market, marks, rules.step_years)
     funding = jnp.sum(held.size * kept.fraction * paid[:, None], axis=0)
-    expired = (slot.contracts.option != 0) & (
+    expired = ~is_perpetual(slot.contracts) & (
         slot.contracts.expiry <= kept.time + 0.001 * rules.step_years
     )
     due = jnp.where(expired[:, None], held.profit(kept, marks.value), jnp.zeros_like(held.size))
@@ -319,7 +320,7 @@ def _funding(
     index = marks_at(venue, kept, market.price)
     premium = marks.quotes.forward / index.quotes.forward - 1.0
     paid = slot.funding.rate(premium) * index.notional * years
-    return jnp.where(slot.contracts.option == 0, paid, jnp.zeros_like(paid))
+    return jnp.where(is_perpetual(slot.contracts), paid, jnp.zeros_like(paid))
 
 
 def standing(

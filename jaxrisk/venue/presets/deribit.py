@@ -36,7 +36,11 @@ def futures_margin(contract: str, dtype: jnp.dtype | type) -> LinearSizeMargin:
     Args:
         contract: one of `FUTURES`.
         dtype: of the coefficients.
+
+    Raises:
+        ValueError: the contract is not among them.
     """
+    _check_known([contract])
     initial, maintenance, slope = FUTURES[contract]
     return LinearSizeMargin(
         base=jnp.asarray([initial, maintenance], dtype), slope=jnp.asarray([slope, slope], dtype)
@@ -49,10 +53,14 @@ def margin(contracts: Sequence[str] = ("BTC",), dtype: DTypeLike | None = None) 
     Raises:
         ValueError: a contract is not among them.
     """
-    if unknown := [name for name in contracts if name not in FUTURES]:
-        raise ValueError(f"contract {', '.join(unknown)}: expected one of {', '.join(FUTURES)}")
+    _check_known(contracts)
     rates = jnp.asarray([FUTURES[name] for name in contracts], dtype or float).T[:, :, None]
     return LinearSizeMargin(base=rates[:2], slope=jnp.stack([rates[2], rates[2]]))
+
+
+def _check_known(contracts: Sequence[str]) -> None:
+    if unknown := [name for name in contracts if name not in FUTURES]:
+        raise ValueError(f"contract {', '.join(unknown)}: expected one of {', '.join(FUTURES)}")
 
 
 def contract(*, linear: bool) -> Contracts:
@@ -83,15 +91,10 @@ def coin_terms(dtype: jnp.dtype | type) -> CoinTerms:
     """
     number = lambda x: jnp.asarray(x, dtype)
     moves = [0.16 * k / _BUCKETS for k in range(-_BUCKETS, _BUCKETS + 1) for _ in range(3)]
-    nothing = jnp.zeros(len(moves), dtype)
     return CoinTerms(
         grid=ScenarioGrid(
-            scenarios=Scenarios(
-                move=number(moves),
-                volatility=number([1.0, 0.0, -1.0] * (len(moves) // 3)),
-                tilt=nothing,
-                wings=nothing,
-                weight=nothing + 1.0,
+            scenarios=Scenarios.checked(
+                move=moves, volatility=[1.0, 0.0, -1.0] * (len(moves) // 3), dtype=dtype
             ),
             volatility=VolatilityShock(
                 up=number(0.5),

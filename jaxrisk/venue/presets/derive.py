@@ -204,8 +204,8 @@ def _rungs(reach: float, step: float) -> tuple[Row, ...]:
 
 
 def _scenarios(rows: Sequence[Row], dtype: jnp.dtype | type) -> Scenarios:
-    columns = jnp.asarray(rows, dtype).T
-    return Scenarios(**dict(zip(Row._fields, columns, strict=True)))
+    columns = zip(*rows, strict=True)
+    return Scenarios.checked(**dict(zip(Row._fields, columns, strict=True)), dtype=dtype)
 
 
 def _volatility_shock(

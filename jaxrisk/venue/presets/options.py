@@ -5,14 +5,14 @@ volatility up, down and as it is, and two moves of twice the range of which a pa
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
 
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.margin_accounts import VolatilityMoves
 from jaxrisk.venue.option_requirement import GridMargin
+from jaxrisk.venue.presets.implied import SMILE, implied
 from jaxrisk.venue.presets.listing import (
     CLOSING,
     POSTED,
@@ -27,7 +27,6 @@ from jaxrisk.venue.presets.preset import Preset
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
 from jaxrisk.venue.venue import Venue
 
-ASSET_OPTIONS = ("volatility", "realised", "skew", "beta", "power")
 _PIVOT, _FLOOR = 30.0 / 365.0, 1.0 / 365.0
 
 
@@ -58,10 +57,7 @@ def options(
         short_margin: least margin of an option sold, as a share of its underlying.
         stickiness: of the smile to the forward, in [0, 1].
         **options: of every venue of contracts, see `MarginOptions` and `Closing`; `overrides` give
-            by underlying its opening `volatility` at the money, and how volatilities move: `skew`,
-            `beta`, `power` as in `VolatilityMoves`, 0 where not given. `realised` is the
-            volatility of the market at which they are as at the opening; `volatility` where not
-            given.
+            by underlying what `implied` reads.
 
     Raises:
         ValueError: an instrument is unknown, or a parameter missing or out of range.
@@ -76,51 +72,19 @@ def options(
         volatility_up=(volatility_up, 0.0, math.inf),
         volatility_down=(volatility_down, 0.0, 1.0),
         short_margin=(short_margin, 0.0, 1.0),
-        stickiness=(stickiness, 0.0, 1.0),
     )
-    own = _checked(listing)
-    of = lambda field: np.array([each.get(field, 0.0) for each in own])
+    smile = implied(listing, stickiness)
     return listing.closed_by(
         options,
-        volatility=_opening_volatility(listing, of("volatility"), of("skew")),
+        volatility=smile.volatility,
         requirement=GridMargin(
             grid=_grid(listing, price_range, tail_share, volatility_up, volatility_down),
             short=listing.each(short_margin),
             initial=listing.array(initial_multiple),
             underlying=listing.underlying,
         ),
-        moves=VolatilityMoves(
-            beta=listing.array(of("beta")),
-            power=listing.array(of("power")),
-            skew=listing.array(of("skew")),
-            stickiness=listing.array(stickiness),
-            calm=listing.array([each.get("realised", each["volatility"]) ** 2 for each in own]),
-            floor=listing.array(0.05),
-        ),
+        moves=smile.moves,
     )
-
-
-def _opening_volatility(listing: Listing, level: np.ndarray, skew: np.ndarray) -> np.ndarray:
-    """Return implied volatilities at the opening, read off the smile at each strike."""
-    strike = np.array([float(row.terms.strike[0]) for row in listing.rows])
-    ratio = np.log(strike / listing.forward)
-    volatility = level + skew * np.where([row.is_option for row in listing.rows], ratio, 0.0)
-    if np.any(volatility <= 0.05):
-        raise ValueError(f"{listing.name}: the skew leaves a strike with a volatility below 0.05")
-    return volatility
-
-
-def _checked(listing: Listing) -> list[Mapping[str, float]]:
-    """Return the parameters of each contract's underlying."""
-    own = listing.parameters(ASSET_OPTIONS)
-    for row, given in zip(listing.rows, own, strict=True):
-        for key in ("volatility", "realised"):
-            if not given.get(key, 1.0) > 0:
-                raise ValueError(
-                    f"{listing.name}: {row.underlying}: {key} {given[key]:g}: expected a positive "
-                    "number"
-                )
-    return own
 
 
 def _grid(
@@ -132,10 +96,10 @@ def _grid(
     tails = np.array([-2.0, 2.0]) * price_range
     move, level = np.concatenate([move, tails]), np.concatenate([level, [0.0, 0.0]])
     weight = np.where(np.abs(move) > 1.5 * price_range, tail_share, 1.0)
-    array, none = listing.array, listing.array(np.zeros_like(move))
+    array = listing.array
     return ScenarioGrid(
-        scenarios=Scenarios(
-            move=array(move), volatility=array(level), tilt=none, wings=none, weight=array(weight)
+        scenarios=Scenarios.checked(
+            move=move, volatility=level, weight=weight, dtype=listing.dtype
         ),
         volatility=VolatilityShock(
             up=array(up),
@@ -165,6 +129,6 @@ PRESET = Preset(
         *POSTED,
         *CLOSING,
     ),
-    asset_options=(*ASSET_OPTIONS, *POSTED_OPTIONS),
+    asset_options=(*SMILE, *POSTED_OPTIONS),
     contracts=True,
 )
