@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.margin_book import slot_of
+from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts
+from jaxrisk.system.system import Flow
 from jaxrisk.venue.account import Accounts, Positions
 from jaxrisk.venue.presets import PRESETS, binance_coinm, binance_usdm, bitmex, hyperliquid, okx
 from jaxrisk.venue.venue import Venue
@@ -252,3 +255,31 @@ def test_steps_are_those_of_the_exchange(name, seed, fall, log_depth, log_insura
     check_conservation(system, stages)
     check_accounts(system, stages)
     check_against_reference(system, *reference_of(system, case), stages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["okx", "hyperliquid", "dydx_v4"])
+def test_derivatives_are_finite_and_the_type_is_kept(name):
+    """Rules with a memory, in single precision, through the smooth trigger."""
+    venue = exchange(name, cases()[name], 3, 90.0, 1e3)
+    system = margin_systems.random_system(3, fall=0.02, depth=1e8, venues=(venue,))
+    narrow = lambda x: x.astype(np.float32) if x.dtype == np.float64 else x
+    system = jax.tree.map(narrow, system)
+    plan = Plan(steps=systems.STEPS, rounds=2, health_groups=1, differentiable=True)
+    layout = layouts(system, plan)
+    rules = systems.rules_of(system, rounds=2, differentiable=True)
+    rules = jax.tree.map(narrow, dataclasses.replace(rules, width=jnp.asarray(0.3)))
+
+    def total(system):
+        books = cut_books(system, layout)
+        end = final_state(plan, system, books, rules, root_key(1), jnp.zeros((), jnp.uint32))
+        return jnp.sum(end.venues[0].flows), end
+
+    (value, end), slopes = jax.jit(jax.value_and_grad(total, has_aux=True, allow_int=True))(system)
+    assert np.isfinite(value)
+    assert end.venues[0].flows[Flow.LIQUIDATED] > 0
+    for leaf in jax.tree.leaves(end.venues):
+        assert leaf.dtype in (np.float32, bool)
+    floating = [s for s in jax.tree.leaves(slopes) if s.dtype == np.float32]
+    assert all(np.isfinite(s).all() for s in floating)
+    assert np.abs(slopes.venues[0].accounts.positions.size).max() > 0
