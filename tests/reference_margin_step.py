@@ -102,6 +102,7 @@ class Rules:
     volatility: Callable[..., Sequence[float]] | None = None
     close: Any = None
     score: Callable[..., float] | None = None
+    taker: float | None = None
     posted: Sequence[Posted] = ()
     allowance: float = 0.0
     buffer: float = 0.0
@@ -381,7 +382,8 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
     unit = lambda c: s if c.kind != "inverse" else 1.0
     fees = 0.0
     for a in range(world.size.shape[1]):
-        notional = 0.0
+        notional, asked = 0.0, 0.0
+        rates = getattr(rules.close, "fees", {}).get(a)
         for k, contract in enumerate(rules.contracts):
             q = orders[k, a]
             if q == 0:
@@ -389,12 +391,17 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
             dealt = received if q * slopes[k] > 0 else paid
             moved = slopes[k] / unit(contract) * (dealt[contract.asset] - mid[contract.asset])
             worth = contract.worth(quotes[k]) + moved
+            if rules.taker is not None:
+                paid_fee = rules.taker * contract.notional(ahead[k])
+                worth = contract.worth(quotes[k]) - math.copysign(paid_fee, q)
             world.cash[a] += q * (worth - contract.worth(world.entry[k, a]))
             world.size[k, a] -= q
             notional += abs(q) * contract.notional(ahead[k])
+            rate = rules.fee if rates is None else rates[k]
+            asked += rate * abs(q) * contract.notional(ahead[k])
         world.book("liquidated", notional * s)
         # Collateral not sold counts at the prices of the round's beginning, as positions do.
-        fee = min(rules.fee * notional, max(equity(rules, world, quotes, a, mid), 0.0))
+        fee = min(asked, max(equity(rules, world, quotes, a, mid), 0.0))
         left = world.collateral[a] + world.cash[a] - fee
         if left > 0 and not world.size[:, a].any():
             fee += forfeit[a] * left

@@ -69,6 +69,7 @@ def on_margin() -> list[Venue]:
         "okx": ("WETH-PERP", margin, {"funding_cap": 0.01}),
         "hyperliquid": ("WETH-PERP", margin, {}),
         "dydx_v4": ("WETH-PERP", margin, {}),
+        "drift_v2": ("WETH-PERP", margin, {"liquidator_fee": 0.005, "insurance_fee": 0.005}),
         "options": ("WETH-30D-2800-P", {"volatility": 0.8}, {}),
     }
     linear = [
@@ -124,7 +125,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-13:-9] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-14:-10] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

@@ -44,6 +44,8 @@ class Case:
     score: object = None
     slab: bool = False
     overrides: dict = dataclasses.field(default_factory=dict)
+    behind: str = "winners"
+    taker: float | None = None
     size: float = 1.0
     face: float = 0.0
 
@@ -122,6 +124,26 @@ def cases() -> dict[str, Case]:
             ),
             score=drawn_order,
         ),
+        "drift_v2": Case(
+            options={
+                "liquidator_fee": 0.004,
+                "insurance_fee": 0.003,
+                "initial_share": 0.2,
+                "duration_slots": 1.5 * STEP_YEARS * 365.0 * 86_400.0 / 0.4,
+            },
+            symbols={},
+            overrides={
+                "WETH": {"maintenance_margin": 0.01, "size_factor": 0.0004},
+                "WBTC": {"maintenance_margin": 0.02},
+            },
+            tables=[],
+            close=closing.Buffered(
+                [0.01, 0.02], [0.0004, 0.0], 0.004, 0.003, 0.2, 1.5 * STEP_YEARS, STEP_YEARS
+            ),
+            funding=offset_premium,
+            behind="positions",
+            taker=0.004,
+        ),
         "binance_coinm": Case(
             options={"face": 10.0, "clearance_fee": 0.002},
             symbols={"WETH": "BTCUSD"},
@@ -142,6 +164,25 @@ def cases() -> dict[str, Case]:
             face=1.0,
         ),
     }  # fmt: skip
+
+
+def offset_premium(contract, premium):
+    """Premium and a five-thousandth, within a 33rd, paid in a day."""
+    del contract
+    return max(-1.0 / 33.0, min(1.0 / 33.0, premium + 1.0 / 5000.0)) / (24.0 * HOURS)
+
+
+def margin_of(case):
+    """Return the margin of an account as the reference asks for it."""
+    if not isinstance(case.close, closing.Buffered):
+        return reference.by_table(case.tables, slab=case.slab, by_count=not case.face)
+
+    def required(rules, held, ahead, quotes, world):
+        del quotes, world
+        rows = enumerate(zip(held, rules.contracts, ahead, strict=True))
+        return sum(case.close.rate(k, abs(q)) * abs(q) * c.notional(f) for k, (q, c, f) in rows)
+
+    return required
 
 
 def drawn_order(a, *position):
@@ -212,9 +253,9 @@ def reference_of(system, case):
         target=1.0,
         largest=1.0,
         fee=0.015 if isinstance(case.close, closing.Blocks) else case.fee,
-        behind="winners",
+        behind=case.behind,
         funding=case.funding,
-        margin=reference.by_table(case.tables, slab=case.slab, by_count=not case.face),
+        margin=margin_of(case),
         depth=np.asarray(system.liquidity.depth.depth),
         coefficient=COEFFICIENT,
         permanent=PERMANENT,
@@ -222,6 +263,7 @@ def reference_of(system, case):
         years=STEP_YEARS,
         close=case.close,
         score=case.score,
+        taker=case.taker,
     )
     world = reference.World(
         price=np.asarray(system.market.price).copy(),
@@ -258,7 +300,7 @@ def test_steps_are_those_of_the_exchange(name, seed, fall, log_depth, log_insura
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["okx", "hyperliquid", "dydx_v4"])
+@pytest.mark.parametrize("name", ["okx", "hyperliquid", "dydx_v4", "drift_v2"])
 def test_derivatives_are_finite_and_the_type_is_kept(name):
     """Rules with a memory, in single precision, through the smooth trigger."""
     venue = exchange(name, cases()[name], 3, 90.0, 1e3)

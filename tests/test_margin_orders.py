@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jaxrisk.venue.auto_deleverage import leveraged_profit, levered_gain, margin_profit
 from jaxrisk.venue.bankruptcy_price import BlockLimits
+from jaxrisk.venue.buffered_orders import BufferedOrders, SquareRootMargin
 from jaxrisk.venue.close_out import CloseOut, OpenAccounts, WholeClose
 from jaxrisk.venue.deleverage_ranking import (
     DrawnOrder,
@@ -19,7 +20,7 @@ from jaxrisk.venue.deleverage_ranking import (
 )
 from jaxrisk.venue.margin_orders import SECONDS_A_YEAR, BlockOrders, SlicedOrders, TierOrders
 from jaxrisk.venue.partial_close import TierStep
-from jaxrisk.venue.presets import hyperliquid, okx
+from jaxrisk.venue.presets import drift_v2, hyperliquid, okx
 from tests.helpers import assert_close
 
 number = lambda x: jnp.asarray(x, float)
@@ -105,6 +106,45 @@ def test_a_step_closes_no_more_than_its_blocks_allow():
     assert_close(fresh.share[0, 0], 1 - 0.9**4, rtol=1e-12, atol=0.0)
 
 
+def buffered(initial, slots=9_000.0):
+    one = jnp.ones((1, 1))
+    return BufferedOrders(
+        margin=SquareRootMargin(
+            initial=0.1 * one, maintenance=0.05 * one, weight=drift_v2.size_weight(0.0, float)
+        ),
+        call=drift_v2.margin_call(0.01, float),
+        throttle=drift_v2.throttle(initial, slots * 0.4 / SECONDS_A_YEAR, float),
+        buffer=number(0.02),
+        taker_fee=number(0.01),
+    )
+
+
+def test_liquidation_ends_above_where_it_began():
+    """Drift's end-to-end case: 200 of notional, 5 of equity, 5 % and 2 %, fees of 1 and 1 %."""
+    rule = buffered(1.0)
+    held = accounts([5.0, 12.0], [10.0, 10.0], [200.0, 200.0])
+    orders = rule.orders(held, rule.aged(rule.opening(held.count), HOUR), None)
+    assert_close(orders.share, [[0.9, 0.0]], rtol=1e-12, atol=0.0)
+    assert_close(orders.fee[0, 0], 0.01, rtol=1e-12, atol=0.0)
+    # Between the margin and the buffer an account is left alone, unless it is being liquidated.
+    between = accounts([12.0, 12.0], [10.0, 10.0], [200.0, 200.0])
+    again = rule.orders(between, orders.memory, None)
+    assert again.called.tolist() == [1.0, 0.0]
+
+
+def test_the_throttle_cuts_a_step_once():
+    rule = buffered(0.2)
+    held = accounts([5e4], [1e5], [2e6])
+    memory = rule.aged(rule.opening(held.count), HOUR / 2.0)
+    first = rule.orders(held, memory, None)
+    # 0.2 and half an hour of an hour, of (1e5 + 4e4 - 5e4) missing.
+    whole = 9e4 / (2e6 * (0.07 - 0.01 - 0.01))
+    assert_close(first.share, [[0.7 * whole]], rtol=1e-9, atol=0.0)
+    assert rule.orders(held, first.memory, None).share.tolist() == [[0.0]]
+    later = rule.orders(held, rule.aged(first.memory, HOUR / 2.0), None)
+    assert_close(later.share, [[whole]], rtol=1e-9, atol=0.0)
+
+
 @given(
     equity=st.floats(-1e5, 1e5),
     requirement=st.floats(1.0, 1e5),
@@ -123,6 +163,7 @@ def test_orders_are_shares_and_only_those_called_are_closed(equity, requirement,
         sliced(2.0),
         TierOrders(rule=TierStep(tiers=tiers), fee=number(0.001)),
         blocks(portion),
+        buffered(0.3),
     ]  # fmt: skip
     for rule in rules:
         memory = rule.aged(rule.opening(held.count), HOUR)
