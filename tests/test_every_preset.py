@@ -61,19 +61,28 @@ def on_margin() -> list[Venue]:
         positions=Positions(size=size, entry=jnp.full((1, 4), jnp.nan)),
     )
     common = {"prices": pool_systems.PRICE, "settlement": "USDC", "insurance": FUNDS}
+    in_coins = dataclasses.replace(
+        accounts,
+        collateral=accounts.collateral / pool_systems.PRICE["WETH"],
+        collateral_assets=(pool_systems.WETH,),
+        debt_assets=(pool_systems.WETH,),
+    )
+    put, smile = "WETH-30D-2800-P", {"volatility": 0.8}
     terms = {
-        "perpetuals": ("WETH-PERP", {"maintenance_margin": 0.02}),
-        "options": ("WETH-30D-2800-P", {"volatility": 0.8}),
+        "perpetuals": (accounts, "WETH-PERP", {"maintenance_margin": 0.02}, {}),
+        "options": (accounts, put, smile, {}),
+        "deribit": (in_coins, put, smile, {"settlement": "WETH"}),
+        "span": (accounts, put, smile, {"scan_range": 0.1, "volatility_range": 0.2}),
     }
     return [
         PRESETS[name].build(
-            accounts,
+            book,
             pool_systems.ASSETS,
             instruments=(contract,),
             overrides={"WETH": own},
-            **common,
+            **{**common, **more},
         )
-        for name, (contract, own) in terms.items()
+        for name, (book, contract, own, more) in terms.items()
     ]
 
 
@@ -91,7 +100,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-6:-2] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-8:-4] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

@@ -23,7 +23,7 @@ from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.lender_auctions import LenderAuctions
-from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
+from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -55,8 +55,9 @@ class Play:
             after tranche.
         margin: `(venue, price) -> MarginFigures`: what accounts have and need before anything has
             happened, at prices of the assets; `None` where collateral and debt say it.
-        bearers: who stands behind the venue's funds, each with the property of `Outcome` that says
-            what it bore; empty where the venue's residual bearer does.
+        bearers: `(venue) -> ((name, property), ...)`: who stands behind the venue's funds, each
+            with the property of `Outcome` that says what it bore; `None` where the venue's residual
+            bearer does.
         idle_without_offers: whether `go` changes nothing where nothing is offered.
     """
 
@@ -67,7 +68,7 @@ class Play:
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
     margin: Callable[[Venue, Float[Array, " asset"]], MarginFigures] | None = None
-    bearers: tuple[tuple[str, str], ...] = ()
+    bearers: Callable[[Venue], tuple[tuple[str, str], ...]] | None = None
     idle_without_offers: bool = False
 
 
@@ -97,11 +98,7 @@ _PLAYS: dict[type, Play] = {
         settle=margin_play.settle,
         standing=margin_play.standing,
         margin=margin_book.figures,
-        bearers=(
-            (WINNERS, "deleveraged"),
-            (POSITIONS, "socialised"),
-            (DEFICIT, "supplier_loss"),
-        ),
+        bearers=margin_book.bearers,
         idle_without_offers=True,
     ),
 }

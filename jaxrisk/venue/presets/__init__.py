@@ -14,6 +14,7 @@ from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
 from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
 from jaxrisk.venue.presets.crvusd import PRESET as _CRVUSD
 from jaxrisk.venue.presets.crvusd import crvusd as crvusd
+from jaxrisk.venue.presets.deribit import PRESET as _DERIBIT
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
 from jaxrisk.venue.presets.euler_v2 import euler_v2 as euler_v2
 from jaxrisk.venue.presets.fluid import PRESET as _FLUID
@@ -36,6 +37,7 @@ from jaxrisk.venue.presets.silo_v2 import PRESET as _SILO_V2
 from jaxrisk.venue.presets.silo_v2 import silo_v2 as silo_v2
 from jaxrisk.venue.presets.sky import PRESET as _SKY
 from jaxrisk.venue.presets.sky import sky as sky
+from jaxrisk.venue.presets.span import PRESET as _SPAN
 
 PRESETS: dict[str, Preset] = {
     "aave_v3": _AAVE_V3,
@@ -44,6 +46,7 @@ PRESETS: dict[str, Preset] = {
     "ajna": _AJNA,
     "compound_v2": _COMPOUND_V2,
     "compound_v3": _COMPOUND_V3,
+    "deribit": _DERIBIT,
     "euler_v2": _EULER_V2,
     "fluid": _FLUID,
     "gearbox_v3": _GEARBOX_V3,
@@ -54,5 +57,6 @@ PRESETS: dict[str, Preset] = {
     "perpetuals": _PERPETUALS,
     "silo_v2": _SILO_V2,
     "sky": _SKY,
+    "span": _SPAN,
     "crvusd": _CRVUSD,
 }

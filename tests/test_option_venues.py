@@ -1,0 +1,191 @@
+"""Option exchanges in the step, by their own margin, against a scalar reference."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxrisk.system.margin_book import figures, opened, slot_of
+from jaxrisk.venue.account import Accounts, Positions
+from jaxrisk.venue.presets import PRESETS
+from tests import margin_systems, systems
+from tests import reference_margin as formulas
+from tests import reference_margin_step as reference
+from tests.helpers import assert_close
+from tests.margin_systems import ASSETS, PRICE, USDC, WETH
+from tests.systems import STEP_YEARS
+from tests.test_chain_requirement import DERIBIT
+from tests.test_margin_play import check_against_reference
+from tests.test_step import check_conservation
+
+HOUR_AND_A_HALF = "0.0625D"
+NAMES = ("WETH-PERP", f"WETH-{HOUR_AND_A_HALF}-FUT", f"WETH-{HOUR_AND_A_HALF}-3000-C",
+         "WETH-30D-3300-C", "WETH-30D-2700-P", "WETH-30D-FUT")  # fmt: skip
+SMILE = {"volatility": 0.7, "skew": -0.2, "beta": -0.8}
+FACE = 10.0
+
+
+def book_of(seed: int, settlement: int, leverage: float) -> Accounts:
+    """Return accounts in all contracts; sellers of options among them have their premium."""
+    rng = np.random.default_rng(seed)
+    count = margin_systems.ACCOUNTS
+    units = 10 ** rng.uniform(0.5, 2.5, (len(NAMES), count))
+    units[rng.random(units.shape) < 0.4] = 0.0
+    size = units * np.where(rng.random(units.shape) < 0.5, 1.0, -1.0)
+    linear = np.array([name.endswith(("PERP", "FUT")) for name in NAMES])[:, None]
+    if settlement == WETH:
+        size = np.where(linear, size * 3000.0 / FACE, size)
+    worst = units.sum(axis=0) * 0.2 * (1.0 if settlement == WETH else 3000.0)
+    held = worst / rng.uniform(0.2 * leverage, leverage, count) + 0.01
+    entry = np.broadcast_to(np.where(linear, np.nan, 0.0), size.shape)
+    return Accounts(
+        collateral=jnp.asarray(held[None]),
+        debt=jnp.zeros((1, count)),
+        category=jnp.zeros(count, jnp.int32),
+        collateral_assets=(settlement,),
+        debt_assets=(settlement,),
+        positions=Positions(size=jnp.asarray(size), entry=jnp.asarray(entry)),
+    )
+
+
+def system_of(preset: str, numbers: dict, **options):
+    """Return a system with one venue of the preset."""
+    settlement = options.get("settlement", "USDC")
+    book = book_of(numbers["seed"], ASSETS.index(settlement), numbers["leverage"])
+    venue = PRESETS[preset].build(
+        book, ASSETS, instruments=NAMES, prices=PRICE, overrides={"WETH": SMILE},
+        insurance=1e4, **{"settlement": settlement, **options},
+    )  # fmt: skip
+    return margin_systems.random_system(
+        numbers["seed"], fall=numbers["fall"], depth=10 ** numbers["log_depth"], venues=(venue,)
+    )
+
+
+def in_coins(rules, held, ahead, quotes, world):
+    """Portfolio margin of one account in coins, maintenance."""
+    del quotes
+    options, futures = [], []
+    for k, c in enumerate(rules.contracts):
+        years = max(c.expiry - world.time, 0.0)
+        if held[k] == 0:
+            continue
+        if c.kind == "inverse":
+            futures.append((years, held[k] * c.multiplier / ahead[k]))
+        else:
+            options.append((years, c.strike, c.kind == "call", held[k], world.implied[k]))
+    return 0.8 * formulas.coin_portfolio(options, futures, ahead[0], DERIBIT)
+
+
+def by_formula(rules, held, ahead, quotes, world):
+    """Standard margin of one account in coins, maintenance, without the price of options sold."""
+    total = 0.0
+    for k, c in enumerate(rules.contracts):
+        if c.kind == "inverse":
+            coins = abs(held[k]) * c.multiplier / ahead[k]
+            total += coins * (0.01 + 0.00005 * coins)
+        elif held[k] < 0:
+            total -= held[k] * (0.075 if c.kind == "call" else max(0.075, 0.075 * quotes[k]))
+    return total
+
+
+def contracts_of(*, coin: bool) -> list[reference.Contract]:
+    terms = [("", 1.0, 0.0), ("", 1.0, 1.5), ("call", 3000.0, 1.5), ("call", 3300.0, 720.0),
+             ("put", 2700.0, 720.0), ("", 1.0, 720.0)]  # fmt: skip
+    linear = "inverse" if coin else "linear"
+    return [
+        reference.Contract(
+            kind or linear,
+            FACE if coin and not kind else 1.0,
+            WETH,
+            strike,
+            hours * STEP_YEARS,
+            coin=coin and bool(kind),
+        )
+        for kind, strike, hours in terms
+    ]
+
+
+def reference_of(system, margin, *, coin: bool, **closing):
+    """Return the rules and the opening of the reference."""
+    slot, venue = slot_of(system.venues[0]), system.venues[0]
+    positions = venue.accounts.positions
+    assert positions is not None
+    size, opening = np.asarray(positions.size), np.asarray(slot.opening_volatility)
+    forward = np.asarray(slot.opening_forward)
+
+    def volatility(ahead, world):
+        del world
+        out = []
+        for k, f in enumerate(ahead):
+            r = np.log(f / forward[k])
+            out.append(max((opening[k] - 0.5 * -0.2 * r) * np.exp(-0.8 * r), 0.05))
+        return out
+
+    contracts = contracts_of(coin=coin)
+    rules = reference.Rules(
+        contracts=contracts, settlement=WETH if coin else USDC, trigger=1.0, largest=1.0,
+        behind=slot.behind.value, funding=None, margin=margin,
+        depth=np.asarray(system.liquidity.depth.depth), coefficient=margin_systems.COEFFICIENT,
+        permanent=margin_systems.PERMANENT, keep=0.5 ** (1.0 / 6.0), years=STEP_YEARS,
+        volatility=volatility, **closing,
+    )  # fmt: skip
+    world = reference.World(
+        price=np.asarray(system.market.price).copy(),
+        displacement=np.zeros(3),
+        size=size.copy(),
+        opening=size,
+        entry=np.asarray(positions.entry),
+        collateral=np.asarray(venue.accounts.collateral)[0],
+        cash=np.zeros(size.shape[1]),
+        implied=opening,
+        funds=np.asarray(venue.funds).tolist(),
+        began=[c.quote(f, v, 0.0) for c, f, v in zip(contracts, forward, opening, strict=True)],
+        posted=np.zeros((0, size.shape[1])),
+    )
+    return rules, world
+
+
+on_random_books = given(
+    numbers=st.fixed_dictionaries(
+        {
+            "seed": st.integers(0, 2**32 - 1),
+            "fall": st.floats(-0.15, 0.15),
+            "log_depth": st.floats(7.0, 10.0),
+            "leverage": st.floats(0.5, 8.0),
+        }
+    )
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("margin", "rule"), [("portfolio", in_coins), ("standard", by_formula)])
+@on_random_books
+def test_steps_in_coins_are_those_of_the_reference(margin, rule, numbers):
+    system = system_of("deribit", numbers, settlement="WETH", margin=margin, funding_cap=0.0)
+    stages = systems.played_verb_by_verb(system)
+    check_conservation(system, stages)
+    rules, world = reference_of(system, rule, coin=True, target=1.05, fee=0.002)
+    check_against_reference(system, rules, world, stages)
+
+
+def test_the_standard_margin_asks_more_of_a_hedged_book_than_the_portfolio_margin():
+    numbers = {"seed": 1, "fall": 0.0, "log_depth": 8.0, "leverage": 1.0}
+    asked = [
+        figures(
+            system_of("deribit", numbers, settlement="WETH", margin=margin).venues[0],
+            jnp.asarray([3000.0, 60000.0, 0.999]),
+        )
+        for margin in ("portfolio", "standard")
+    ]
+    assert_close(asked[0].equity, asked[1].equity, rtol=1e-12, atol=0.0)
+    assert float(asked[0].maintenance.min()) >= 0
+    assert not np.allclose(asked[0].maintenance, asked[1].maintenance)
+
+
+def test_what_gainers_have_gained_counts_from_the_opening():
+    numbers = {"seed": 3, "fall": 0.0, "log_depth": 8.0, "leverage": 1.0}
+    venue = system_of("deribit", numbers, settlement="WETH").venues[0]
+    held, kept = opened(venue, [venue.accounts]), slot_of(venue).opening(venue.accounts)
+    profit = jnp.sum(held.profit(kept, slot_of(venue).opening_mark()), axis=0)
+    assert_close(profit, held.begun, rtol=1e-12, atol=1e-12)
