@@ -67,14 +67,19 @@ def on_margin() -> list[Venue]:
         collateral_assets=(pool_systems.WETH,),
         debt_assets=(pool_systems.WETH,),
     )
-    put, smile = "WETH-30D-2800-P", {"volatility": 0.8}
+    put, smile, margin = "WETH-30D-2800-P", {"volatility": 0.8}, {"maintenance_margin": 0.02}
     terms = {
-        "perpetuals": (accounts, "WETH-PERP", {"maintenance_margin": 0.02}, {}),
+        "perpetuals": (accounts, "WETH-PERP", margin, {}),
+        "binance_usdm": (accounts, "WETH-PERP", margin, {}),
+        "bybit": (accounts, "WETH-PERP", margin, {"funding_cap": 0.01}),
+        "okx": (accounts, "WETH-PERP", margin, {"funding_cap": 0.01}),
+        "hyperliquid": (accounts, "WETH-PERP", margin, {}),
+        "dydx_v4": (accounts, "WETH-PERP", margin, {}),
         "options": (accounts, put, smile, {}),
         "deribit": (in_coins, put, smile, {"settlement": "WETH"}),
         "span": (accounts, put, smile, {"scan_range": 0.1, "volatility_range": 0.2}),
     }
-    return [
+    linear = [
         PRESETS[name].build(
             book,
             pool_systems.ASSETS,
@@ -84,6 +89,32 @@ def on_margin() -> list[Venue]:
         )
         for name, (book, contract, own, more) in terms.items()
     ]
+    return [*on_coins(accounts), *linear]
+
+
+def on_coins(accounts: Accounts) -> list[Venue]:
+    """Return the venues of inverse contracts, settled in ether."""
+    price = pool_systems.PRICE["WETH"]
+    collateral = accounts.collateral / price
+    places = {"collateral_assets": (pool_systems.WETH,), "debt_assets": (pool_systems.WETH,)}
+    assert accounts.positions is not None
+    venues = []
+    for name, face in (("binance_coinm", 100.0), ("bitmex", 1.0)):
+        size = accounts.positions.size * price / face
+        held = dataclasses.replace(accounts.positions, size=size)
+        book = dataclasses.replace(accounts, collateral=collateral, positions=held, **places)
+        venues.append(
+            PRESETS[name].build(
+                book,
+                pool_systems.ASSETS,
+                instruments=("WETH-PERP",),
+                prices=pool_systems.PRICE,
+                settlement="WETH",
+                overrides={"WETH": {"maintenance_margin": 0.02}},
+                insurance=FUNDS,
+            )
+        )
+    return venues
 
 
 @pytest.mark.slow
@@ -100,7 +131,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-8:-4] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-15:-11] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

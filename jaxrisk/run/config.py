@@ -19,6 +19,7 @@ from jaxrisk.run.fields import (
     Fraction,
     FractionInside,
     FractionOrZero,
+    InputPath,
     NonNegative,
     NumberOrText,
     Positive,
@@ -105,6 +106,8 @@ class VenueAssetSection(Section):
     """Rate added from the kink to full utilisation."""
     available_liquidity: NonNegative | None = None
     """Amount not lent out, token units."""
+    symbol: str | None = None
+    """Name of the contract in margin tables, for venues of contracts; default that of the asset."""
     options: dict[str, Real] = Field(default_factory=dict)
     """Parameters that only this preset has, see its page."""
 
@@ -155,6 +158,8 @@ class VenueSection(Section):
     """Asset lent by an isolated market, or by a vault of several collaterals."""
     liquidation_loan_to_value: FractionInside | None = None
     """Loan to value at which an isolated market liquidates."""
+    margin_tiers: InputPath | None = None
+    """Table of margin tiers of a venue of contracts, CSV or Parquet, see `read_margin_tiers`."""
     options: dict[str, NumberOrText] = Field(default_factory=dict)
     """Options that only this preset has, see its page."""
     assets: dict[str, VenueAssetSection] = Field(default_factory=dict)

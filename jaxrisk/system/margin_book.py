@@ -26,6 +26,9 @@ from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
 
+# Amounts below this many roundings of what an account holds are none.
+_ROUNDINGS = 256
+
 Rows = Float[Array, " contract"]
 PerAccount = Float[Array, " account"]
 PerPosition = Float[Array, "contract account"]
@@ -96,6 +99,12 @@ class Opened:
         if backing:
             return total + self.rule.counted(units, marks.posted)
         return total + jnp.sum(units * marks.posted[:, None], axis=0)
+
+    def dust(self, kept: MarginState) -> Float[Array, " account"]:
+        """Return what is no more than rounding: in proportion to what was added up."""
+        size = jnp.sum(jnp.abs(self.size * self.entered), axis=0)
+        total = self.collateral + jnp.abs(kept.cash) + size
+        return _ROUNDINGS * jnp.finfo(total.dtype).eps * total
 
     def profit(self, kept: MarginState, value: Rows) -> PerPosition:
         """Return the unrealised profit of each position, settlement currency."""
@@ -228,13 +237,14 @@ def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
     marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
     needed = maintenance(venue, kept, held, marks) * money
     posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
+    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0) * money
     return MarginFigures(
         collateral=(held.collateral + posted) * money,
         equity=held.equity(kept, marks) * money,
         backing=held.equity(kept, marks, backing=True) * money,
-        notional=jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0) * money,
+        notional=notional,
         maintenance=needed,
-        called=slot.close.trigger * needed,
+        called=slot.close.threshold(needed, notional),
     )
 
 

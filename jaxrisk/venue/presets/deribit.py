@@ -4,6 +4,7 @@ Source: docs.deribit.com, contract specifications (until August 2026, when the s
 replaced) and the example of `private/pme/simulate` of June 2024, whose model parameters these are.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -19,8 +20,8 @@ from jaxrisk.venue.contract_chain import ChainPlaces
 from jaxrisk.venue.funding import DeadBandFunding
 from jaxrisk.venue.margin_accounts import Requirement
 from jaxrisk.venue.option_requirement import FormulaMargin
-from jaxrisk.venue.presets.coin_settled import in_coins
 from jaxrisk.venue.presets.implied import SMILE, implied
+from jaxrisk.venue.presets.instruments import Instrument
 from jaxrisk.venue.presets.listing import (
     CLOSING,
     POSTED,
@@ -96,7 +97,7 @@ def deribit(
                 f"{listing.name}: {name} {value!r}: expected one of {', '.join(known)}"
             )
     check_bounds(listing.name, funding_cap=(funding_cap, 0.0, 1.0))
-    listing = in_coins(listing, options, face=FACE[futures])
+    listing = listing.with_contracts([_in_coins(row, FACE[futures]) for row in listing.rows])
     smile = implied(listing, stickiness)
     rule = funding(funding_cap, listing.dtype)
     closing: Any = {**_CLOSING, **options}
@@ -107,6 +108,14 @@ def deribit(
         funding=jax.tree.map(lambda x: jnp.broadcast_to(x, len(listing.rows)), rule),
         moves=smile.moves,
     )
+
+
+def _in_coins(row: Instrument, face: float) -> Contracts:
+    """Return a contract as it is settled in its underlying."""
+    one = jnp.ones_like(row.terms.strike)
+    if row.is_option:
+        return dataclasses.replace(row.terms, coin_quoted=one)
+    return dataclasses.replace(row.terms, inverse=one, multiplier=face * one)
 
 
 def _requirement(listing: Listing, kind: str, futures: str) -> Requirement:
