@@ -21,6 +21,9 @@ from typing import Any
 
 import jax
 
+# Else the threads of one peer's pool spin for a while after their work, on the next one's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -145,7 +148,7 @@ def compile_ahead(
 
     Args:
         function: a plain or an already jitted function.
-        *arguments: its inputs, bound to the prepared call.
+        *arguments: its inputs, bound to the prepared call and placed on the devices that read them.
         live_scenarios: scenarios one device holds at a time.
     """
     jitted: Any = function if hasattr(function, "lower") else jax.jit(function)
@@ -154,7 +157,8 @@ def compile_ahead(
     seconds = time.perf_counter() - start
     analysis = compiled.memory_analysis()
     temp_bytes = None if analysis is None else int(analysis.temp_size_in_bytes)
-    return Prepared(lambda: compiled(*arguments), seconds, temp_bytes, live_scenarios)
+    placed = jax.device_put(arguments, compiled.input_shardings[0])
+    return Prepared(lambda: compiled(*placed), seconds, temp_bytes, live_scenarios)
 
 
 def measure(implementations: Sequence[Implementation], *, repeats: int) -> list[Measurement]:

@@ -43,7 +43,7 @@ LADDER = "jaxrisk ladder float32"
 TABLE = "jaxrisk table float32"
 NODES = 1024
 LOOPED = 512
-SIDE_BY_SIDE = {None: 512, NODES: 4096}
+SIDE_BY_SIDE = {None: 512, NODES: 1024}
 
 THRESHOLD, BONUS, IMPACT, DEPTH = 0.86, 0.0438, 0.12, 5e8
 EXACT_LIMIT, LADDER_LIMIT = 1e-11, 1e-3
@@ -274,18 +274,15 @@ def prepare_jaxrisk(w: Workload, dtype: Any, nodes: int | None) -> Prepared:
         debt_price=array(1.0),
         law=SquareRootImpact(coefficient=array([IMPACT])),
         depth=array(DEPTH),
-        permanent_share=array(1.0),
-        kept=array(1.0),
     )
     moves = array(np.log(w.growth))
 
-    def bind(book: Any, market: Any, moves: jax.Array) -> Callable[[jax.Array], Any]:
-        return lambda scenario: play_ladder(book, market, moves[scenario], rules=LadderRules())
+    def bind(book: Any, market: Any) -> Callable[[jax.Array], Any]:
+        return lambda own: play_ladder(book, market, own, rules=LadderRules())
 
     side_by_side = max(min(SIDE_BY_SIDE[nodes], w.growth.shape[0] // jax.local_device_count()), 1)
-    ids = jnp.arange(w.growth.shape[0], dtype=jnp.uint32)
     run = mapped(bind, side_by_side)
-    return compile_ahead(run, (book, market, moves), ids, live_scenarios=side_by_side)
+    return compile_ahead(run, (book, market), moves, live_scenarios=side_by_side)
 
 
 def losses(raw: Any) -> Losses:

@@ -12,6 +12,7 @@ from jaxrisk.market.liquidity import ConstantDepth, Liquidity
 from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.market.state import Market
+from jaxrisk.system.ladder import Reached
 from jaxrisk.system.policy import Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts
@@ -32,6 +33,9 @@ FALLS, SHARES = (0.02, 0.1, 0.4), (0.2, 1.0, 2.0)
 def array(x: Any) -> Any:
     """Return a float64 array."""
     return jnp.asarray(x, jnp.float64)
+
+
+UNTOUCHED = Reached(held=array(0.0), owed=array(0.0))
 
 
 def law(kind: str, strength: float) -> Any:

@@ -23,7 +23,7 @@ from jaxrisk.system.book import Layout
 from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.policy import BestPair, Keeper, ProRata
 from jaxrisk.system.simulate import Plan, cut_books, layouts
-from jaxrisk.system.step import StepRules, absorb, accrue, move, see
+from jaxrisk.system.step import StepRules, absorb, accrue, move, reprice, see
 from jaxrisk.system.system import State, System, opening_state
 from jaxrisk.venue.account import Accounts, take
 from jaxrisk.venue.close import FractionClose
@@ -350,10 +350,10 @@ def verb_states(system: System, layout: tuple[Layout, ...], rules: StepRules) ->
 
     def one_step(state: State, noise: jax.Array) -> tuple[State, tuple]:
         moved = move(system, rules, state, noise)
-        accrued = accrue(system, books, rules, moved)
+        accrued = reprice(system, books, accrue(system, books, rules, moved))
         seen = see(system, accrued)
         state, rounds = lax.scan(one_round, seen, None, length=ROUNDS)
-        state = absorb(system, state)
+        state = reprice(system, books, absorb(system, state))
         return state, (moved, accrued, rounds, state)
 
     opening = opening_state(system, books)

@@ -21,7 +21,8 @@ MOVES = ladders.array([-0.05, -0.02, 0.05, -0.1])
 
 def sums_below(table, log_cover):
     """Return the sums of a table at log covers, shape `(2, cover)`."""
-    return jnp.stack(jax.vmap(table._below)(ladders.array(log_cover)))
+    below = jax.vmap(table._below)(ladders.array(log_cover))
+    return jnp.stack([below.held, below.owed])
 
 
 def exact_below(log_cover):
@@ -60,17 +61,18 @@ def test_more_nodes_come_closer_to_the_ladder():
 
 def test_what_is_closed_stays_closed():
     table = LadderTable.of(LADDER, 100)
-    reached, first = table.close(table.opening(), jnp.log(ladders.array(1500.0)))
+    reached, first = table.close(ladders.UNTOUCHED, jnp.log(ladders.array(1500.0)))
     again, closed = table.close(reached, jnp.log(ladders.array(1900.0)))
     assert float(first.repaid) > 0.0
-    assert float(again.position) == float(reached.position)
+    assert (float(again.held), float(again.owed)) == (float(reached.held), float(reached.owed))
     assert (float(closed.seized), float(closed.repaid), float(closed.written_off)) == (0, 0, 0)
 
 
 def test_below_the_lowest_price_it_says_nan():
     table = LadderTable.of(LADDER, 100, lowest_price=1000.0)
     inside, outside = (
-        table.close(table.opening(), jnp.log(ladders.array(price)))[1] for price in (1001.0, 900.0)
+        table.close(ladders.UNTOUCHED, jnp.log(ladders.array(price)))[1]
+        for price in (1001.0, 900.0)
     )
     assert np.isfinite(inside.repaid)
     assert np.isnan(outside.repaid)

@@ -31,11 +31,19 @@ def test_it_counts_what_is_below(buckets, seed, scale):
     assert (np.asarray(no_more) == np.searchsorted(values, asked, side="right")).all()
 
 
-def test_an_index_leaves_fewer_halvings():
+def test_an_index_leaves_fewer_steps():
     search = SortedSearch.of(ladders.array(np.linspace(0.0, 1.0, 1000)))
-    assert (search.halvings, search.indexed(1000).halvings) == (10, 1)
+    assert (search.steps, search.indexed(1000).steps) == (10, 1)
 
 
 def test_equal_values_need_no_index():
     search = SortedSearch.of(ladders.array(np.ones(5))).indexed(8)
     assert [int(search.below(ladders.array(x))) for x in (0.5, 1.0, 2.0)] == [0, 0, 5]
+
+
+def test_infinite_values_cost_no_steps():
+    values = np.concatenate([np.linspace(0.0, 1.0, 100), np.full(50, np.inf)])
+    search = SortedSearch.of(ladders.array(values)).indexed(100)
+    assert search.steps == 1
+    assert (np.asarray(search.values) == values).all()
+    assert int(search.below(ladders.array(1e9))) == 100

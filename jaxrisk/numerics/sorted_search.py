@@ -1,4 +1,4 @@
-"""How many sorted values are below another: a bucket looked up, then a few halvings inside it."""
+"""How many sorted values are below another: a bucket looked up, then a few steps from its start."""
 
 from typing import Self
 
@@ -13,31 +13,40 @@ from jaxrisk.numerics.pytree import pytree, static
 class SortedSearch:
     """Sorted values with an index of evenly spaced buckets.
 
-    The answer is exact, whatever the buckets; they decide how many halvings are left. A search
-    without an index halves all values.
+    The answer is exact, whatever the buckets; they decide how many steps are left. A search without
+    an index steps through all values.
 
     Attributes:
-        values: `(value,)` increasing; infinite ones at the end.
+        padded: `(value + 2**steps - 1,)` increasing, infinite ones at the end, then NaN, which is
+            below nothing: steps may reach beyond the values.
         first: lower edge of the first bucket.
         per_unit: buckets per unit.
-        span: `(bucket, 2)` how many values come before each bucket, and how many with it.
-        halvings: that leave one answer in any bucket.
+        start: `(bucket,)` how many values come before each bucket.
+        steps: of falling powers of two, which together pass all finite values of any bucket.
     """
 
-    values: Float[Array, " value"]
+    padded: Float[Array, " more_values"]
     first: Float[Array, ""]
     per_unit: Float[Array, ""]
-    span: Int[Array, "bucket 2"]
-    halvings: int = static()
+    start: Int[Array, " bucket"]
+    steps: int = static()
 
     @classmethod
     def of(cls, values: Float[Array, " value"]) -> Self:
         """Return the search without an index: one bucket. Values may be traced."""
-        count = values.shape[0]
-        zero = jnp.zeros((), values.dtype)
-        span = jnp.asarray([[0, count]], jnp.int32)
-        halvings = int(count).bit_length()
-        return cls(values=values, first=zero, per_unit=zero, span=span, halvings=halvings)
+        zero, steps = jnp.zeros((), values.dtype), int(values.shape[0]).bit_length()
+        return cls(
+            padded=_padded(values, steps),
+            first=zero,
+            per_unit=zero,
+            start=jnp.zeros(1, jnp.int32),
+            steps=steps,
+        )
+
+    @property
+    def values(self) -> Float[Array, " value"]:
+        """The values searched."""
+        return self.padded[: self.padded.shape[0] + 1 - 2**self.steps]
 
     def indexed(self, buckets: int) -> Self:
         """Return the same search with an index, made on the host from concrete values.
@@ -51,27 +60,36 @@ class SortedSearch:
             return self
         one = lambda x: np.asarray(x, values.dtype)
         first, per_unit = finite[0], one(buckets / (finite[-1] - finite[0]))
-        # The bucket of each value is found as that of what is looked for, in the same arithmetic.
+        # The bucket of each value is found as that of what is looked for, in the same arithmetic:
+        # so a value in a later bucket is greater than what is looked for.
         own = np.clip((values - first) * per_unit, 0, buckets - 1).astype(np.int32)
-        start = np.searchsorted(own, np.arange(buckets + 1)).astype(np.int32)
+        start = np.searchsorted(own, np.arange(buckets)).astype(np.int32)
+        most = np.bincount(own[values < np.inf], minlength=buckets).max()
+        steps = int(most).bit_length()
         return type(self)(
-            values=self.values,
+            padded=_padded(self.values, steps),
             first=jnp.asarray(first),
             per_unit=jnp.asarray(per_unit),
-            span=jnp.asarray(np.stack([start[:-1], start[1:]], axis=1)),
-            halvings=int(np.diff(start).max()).bit_length(),
+            start=jnp.asarray(start),
+            steps=steps,
         )
 
     def below(self, x: Float[Array, ""], *, equal: bool = False) -> Int[Array, ""]:
-        """Return how many values are below `x`, or with `equal` at most `x`."""
-        buckets = self.span.shape[0]
+        """Return how many values are below `x`, or with `equal` at most `x`.
+
+        Args:
+            x: less than infinity.
+            equal: count values equal to `x` too.
+        """
         at = (x - self.first) * self.per_unit
-        bucket = jnp.clip(at.astype(jnp.int32), 0, buckets - 1)
-        low, high = self.span.at[bucket].get(mode="promise_in_bounds")
-        for _ in range(self.halvings):
-            middle = (low + high) // 2
-            # With nothing left to halve, the middle may be one past the end.
-            there = self.values.at[middle].get(mode="clip")
-            more = (low < high) & ((there <= x) if equal else (there < x))
-            low, high = jnp.where(more, middle + 1, low), jnp.where(more, high, middle)
-        return low
+        bucket = jnp.clip(at.astype(jnp.int32), 0, self.start.shape[0] - 1)
+        count = self.start.at[bucket].get(mode="promise_in_bounds")
+        for step in (2**k for k in reversed(range(self.steps))):
+            there = self.padded.at[count + (step - 1)].get(mode="promise_in_bounds")
+            more = (there <= x) if equal else (there < x)
+            count = count + jnp.where(more, step, 0)
+        return count
+
+
+def _padded(values: Float[Array, " value"], steps: int) -> Float[Array, " more_values"]:
+    return jnp.concatenate([values, jnp.full(2**steps - 1, jnp.nan, values.dtype)])

@@ -1,7 +1,6 @@
 """From a configuration to a system: book, venues, market, and what is worth knowing about them."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.errors import ConfigError, DataError
-from jaxrisk.market.oracle import (
-    DelayedOracle,
-    DeviationOracle,
-    ExchangeRateOracle,
-    FixedOracle,
-    Oracle,
-    SpotOracle,
-)
 from jaxrisk.market.state import Market
 from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
+from jaxrisk.run.build_claims import claim_texts, put_claims
 from jaxrisk.run.build_market import (
     build_liquidity,
     build_paths,
     read_history,
     volatilities,
 )
+from jaxrisk.run.build_oracle import build_oracle, oracle_text
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
@@ -118,7 +111,7 @@ def build(config: Config) -> Built:
     venues, books = [], []
     for name, section in config.venues.items():
         accounts, book, more = _accounts(name, section, positions, prices, terms[name], dtype)
-        venues.append(_venue(name, section, accounts, market.assets, config.run, more))
+        venues.append(_venue(name, section, accounts, market, config.run, more))
         books.append(book)
         _note_liquidity(name, section, venues[-1], market.assets, notes)
     system = System(
@@ -128,6 +121,7 @@ def build(config: Config) -> Built:
         venues=tuple(venues),
         keeper=_keeper(config, dtype),
     )
+    system = put_claims(config, system, [book.account_id for book in books])
     return Built(
         system=system,
         books=tuple(books),
@@ -348,17 +342,17 @@ def _venue(
     name: str,
     section: VenueSection,
     accounts: Accounts,
-    assets: Sequence[str],
+    market: Market,
     run: RunSection,
     more: Mapping[str, Any],
 ) -> Any:
     try:
         return PRESETS[section.preset].build(
             accounts,
-            assets,
+            market.assets,
             name=name,
             overrides=_overrides(section),
-            oracle=_oracle(section, run, len(assets)),
+            oracle=build_oracle(name, section, run, market),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
             **_coverage(section),
@@ -373,23 +367,6 @@ def _coverage(section: VenueSection) -> dict[str, Any]:
     """Return the stakes behind a venue as an argument of its preset, none where there are none."""
     stakes = {asset: own.model_dump(exclude_none=True) for asset, own in section.coverage.items()}
     return {"coverage": stakes} if stakes else {}
-
-
-def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
-    if section.oracle == "exchange_rate":
-        return ExchangeRateOracle()
-    if section.oracle == "fixed":
-        return FixedOracle()
-    if section.oracle == "deviation":
-        assert section.oracle_deviation is not None
-        return DeviationOracle(deviation=jnp.full(assets, section.oracle_deviation, run.precision))
-    if section.oracle == "delayed":
-        assert section.oracle_delay_hours is not None
-        return DelayedOracle(
-            # A delay longer than the run reads the first price throughout.
-            steps=max(1, min(math.ceil(section.oracle_delay_hours / run.step_hours), run.steps))
-        )
-    return SpotOracle()
 
 
 def _note_liquidity(
@@ -426,16 +403,6 @@ def _keeper(config: Config, dtype: np.dtype) -> Keeper:
     )
 
 
-def _oracle_text(section: VenueSection) -> str:
-    if section.oracle == "delayed":
-        return f"delayed by {section.oracle_delay_hours:g} h, in whole steps"
-    if section.oracle == "deviation":
-        return f"publishes on moves of {section.oracle_deviation:.2%}"
-    if section.oracle == "fixed":
-        return "hard-coded at the opening prices"
-    return section.oracle.replace("_", " ")
-
-
 _EXECUTION_NOTES = {
     AbsorbedStock: "accounts are absorbed at once, and the stock is sold later",
     AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
@@ -467,7 +434,7 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
     return (
         f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
         + _DRIFT.get(config.market.model, ""),
-        "oracles: " + ", ".join(f"{name} {_oracle_text(v)}" for name, v in config.venues.items()),
+        "oracles: " + ", ".join(f"{name} {oracle_text(v)}" for name, v in config.venues.items()),
         f"forced sales: {impact.kind.replace('_', ' ')} impact, {impact.permanent_share:.0%} of it "
         f"permanent, the rest fades with a half-life of {impact.half_life_hours:g} h; depth falls "
         "with volatility and with the forced flow",
@@ -475,6 +442,7 @@ def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "call; calls are rationed to what can be sold without a loss",
         "account holders do nothing: no top-ups, no repayments, no new positions",
         "suppliers do not withdraw; collateral earns no interest",
+        *claim_texts(config),
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
         "actions are not modelled",
         *executions,

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from jaxrisk.run.book_config import BookSection
+from jaxrisk.run.claim_config import ClaimSection
 from jaxrisk.run.fields import (
     Bonus,
     Confidence,
@@ -32,6 +33,7 @@ from jaxrisk.run.fields import (
 )
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
+from jaxrisk.run.oracle_config import OracleSection
 
 Measure = Literal[
     "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
@@ -135,19 +137,13 @@ class CoverageSection(Section):
     """Largest share of the stake that may be slashed."""
 
 
-class VenueSection(Section):
+class VenueSection(OracleSection):
     """[venues.NAME]: a preset and what this configuration changes in it."""
 
     preset: Annotated[str, AfterValidator(_known_preset)]
     """Rules to use."""
     deployment: str | None = None
     """Parameter set of the preset."""
-    oracle: Literal["spot", "exchange_rate", "delayed", "deviation", "fixed"] = "spot"
-    """Price the venue sees; exchange_rate ignores the basis of a peg, fixed never moves."""
-    oracle_delay_hours: Positive | None = None
-    """Delay of oracle = delayed."""
-    oracle_deviation: FractionInside | None = None
-    """Relative move that makes oracle = deviation publish."""
     insurance_usd: NonNegative = 0.0
     """Insurance capacity, USD."""
     reserve_usd: NonNegative = 0.0
@@ -170,10 +166,6 @@ class VenueSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems: list[Problem] = []
-        if (self.oracle == "delayed") != (self.oracle_delay_hours is not None):
-            problems.append((("oracle_delay_hours",), 'goes with oracle = "delayed", and only so'))
-        if (self.oracle == "deviation") != (self.oracle_deviation is not None):
-            problems.append((("oracle_deviation",), 'goes with oracle = "deviation", and only so'))
         if self.collateral is not None and self.loan is None:
             problems.append((("loan",), "missing; an isolated market names collateral and loan"))
         elif self.collateral is not None and self.collateral == self.loan:
@@ -245,6 +237,7 @@ class Config(Section):
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
+    claims: dict[str, ClaimSection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -254,6 +247,7 @@ class Config(Section):
             [
                 *_asset_problems(self.assets, self.market),
                 *_reference_problems(self),
+                *_claim_problems(self),
                 *_shape_problems(self.market.correlation, self.assets),
             ]
         )
@@ -296,6 +290,20 @@ def _asset_problems(assets: Mapping[str, AssetSection], market: MarketSection) -
     return problems
 
 
+def _claim_problems(config: Config) -> list[Problem]:
+    """What an asset must not have whose rate is that of what is behind it."""
+    problems: list[Problem] = []
+    for name in config.claims:
+        asset = config.assets.get(name)
+        if asset is not None and asset.peg is None:
+            text = "missing; a claim is pegged to the asset its rate is quoted in"
+            problems.append((("assets", name, "peg"), text))
+        elif asset is not None and asset.ratio_growth != 0:
+            text = "its rate is that of what is behind it; drop ratio_growth"
+            problems.append((("assets", name, "ratio_growth"), text))
+    return problems
+
+
 def _reference_problems(config: Config) -> list[Problem]:
     """Names that point at an asset or a venue of the same file."""
     assets = [(("book", *location), name) for location, name in config.book.asset_references()]
@@ -305,6 +313,7 @@ def _reference_problems(config: Config) -> list[Problem]:
     for venue, section in config.venues.items():
         assets += [(("venues", venue, "assets", name), name) for name in section.assets]
         assets += [(("venues", venue, "coverage", name), name) for name in section.coverage]
+        assets += [(("venues", venue, *place), name) for place, name in section.oracle_assets()]
         assets += [
             (("venues", venue, "coverage", name, "asset"), own.asset)
             for name, own in section.coverage.items()
@@ -314,6 +323,11 @@ def _reference_problems(config: Config) -> list[Problem]:
             if name is not None:
                 assets.append((("venues", venue, key), name))
     venues = [(("book", *location), name) for location, name in config.book.venue_references()]
+    for claim, behind in config.claims.items():
+        assets += [(("claims", claim), claim)]
+        assets += [(("claims", claim, "asset"), behind.asset)] if behind.asset else []
+        venues += [(("claims", claim, "venue"), behind.venue)] if behind.venue else []
+        venues += [(("claims", claim, "deposits", name), name) for name in behind.deposits]
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
     return [

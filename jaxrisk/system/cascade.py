@@ -17,6 +17,14 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.rounds import bounded_rounds
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.claim_exit import (
+    Ways,
+    room_at_issuers,
+    sell_or_redeem,
+    through_issuers,
+    ways_out,
+)
+from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.offer import Dealt, Offer, summed
 from jaxrisk.system.ration import rations
@@ -77,7 +85,8 @@ def _gone_through(
     looks: list[tuple[Any, tuple[Offer, ...]]],
 ) -> tuple[Market, tuple[VenueState, ...], Bool[Array, ""]]:
     """Return market and venues after what is wanted was rationed, and whether anything was done."""
-    shares = _rations(system, market, [offers for _, offers in looks])
+    ways = ways_out(system, books, market, states)
+    shares = _rations(system, market, [offers for _, offers in looks], ways)
     played = [
         play_of(venue).go(system, venue, book, state, market, wanted, _through(offers, own), own)
         for venue, book, state, (wanted, offers), own in zip(
@@ -85,11 +94,11 @@ def _gone_through(
         )
     ]
     total = summed([offer.sold for _, offer in played])
-    after, proceeds = system.liquidity.sell(market, total)
-    received = proceeds / positive_or_one(total)
+    states = tuple(state for state, _ in played)
+    after, states, received = sell_or_redeem(system, books, market, states, total)
     states = tuple(
         _with_flows(system, venue, state, offer, market, received)
-        for venue, (state, offer) in zip(system.venues, played, strict=True)
+        for venue, state, (_, offer) in zip(system.venues, states, played, strict=True)
     )
     # Accounts can be closed without a sale, and that may bring down others.
     happened = jnp.any(total > 0) | (summed([offer.moved.calls for _, offer in played]) > 0)
@@ -103,7 +112,7 @@ def _gone_through(
         _settled(venue, book, state, wanted, dealt)
         for venue, book, state, (wanted, _) in zip(system.venues, books, states, looks, strict=True)
     )
-    return after, states, happened
+    return repriced(system, books, after, states), states, happened
 
 
 def _settled(venue: Venue, book: Book, state: VenueState, wanted: Any, dealt: Dealt) -> VenueState:
@@ -138,7 +147,7 @@ def _through(offers: tuple[Offer, ...], shares: tuple[Float[Array, ""], ...]) ->
 
 
 def _rations(
-    system: System, market: Market, offers: list[tuple[Offer, ...]]
+    system: System, market: Market, offers: list[tuple[Offer, ...]], ways: Ways
 ) -> list[tuple[Float[Array, ""], ...]]:
     """Return the share of each offer that goes through, by venue and class.
 
@@ -157,6 +166,7 @@ def _rations(
     outlay = jnp.stack([offer.paid for offer in classes]) * (1.0 + keeper.minimum_return)
     if keeper.cost is not None:
         outlay = outlay + jnp.stack([offer.moved.calls for offer in classes]) * keeper.cost
+    sold, outlay, redeemed = through_issuers(ways, sold, outlay)
     worth = jnp.sum(sold * mid[None, :], axis=1)
     margin = jnp.broadcast_to((1.0 - outlay / positive_or_one(worth))[:, None], sold.shape)
     volume = jnp.stack([system.liquidity.law.volume_within(m, depth) for m in margin])
@@ -164,7 +174,8 @@ def _rations(
     if ahead:
         room = room - summed(ahead)[None, :]
         room = jnp.where(room > 0, room, jnp.zeros_like(room))
-    shares = iter(rations(sold, room))
+    demand = jnp.concatenate([sold, redeemed], axis=1)
+    shares = iter(rations(demand, room_at_issuers(ways, room)))
     return [tuple(whole if o.at_market else next(shares) for o in own) for own in offers]
 
 

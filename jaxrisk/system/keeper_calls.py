@@ -1,6 +1,7 @@
 """Execution by keepers: the calls they want on every tranche, and what those that go through do."""
 
 import dataclasses
+from typing import cast
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,11 +11,11 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import select, spread
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche, within_reach
+from jaxrisk.system.called import Called, called
 from jaxrisk.system.calls import (
     Calls,
     Standing,
-    anything_callable,
-    go_through,
+    callable_accounts,
     no_calls,
     value_behind,
     wanted_calls,
@@ -37,7 +38,7 @@ class Wanted:
         within: per tranche, whether it could be reached at all.
     """
 
-    calls: tuple[Calls, ...]
+    calls: tuple[Calls | Called, ...]
     within: tuple[Bool[Array, ""], ...]
 
 
@@ -81,8 +82,10 @@ def look(
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
         elif rules.skips_idle:
-            hit = anything_callable(venue, tranche, pair, prices, rules.width)
-        if tranche.skippable or rules.skips_idle:
+            hit = jnp.any(callable_accounts(venue, tranche, pair, prices, rules.width))
+        if rules.called_only:
+            calls.append(called(keeper, venue, tranche, pair, prices, rules.width))
+        elif tranche.skippable or rules.skips_idle:
             none = lambda p, t=tranche: no_calls(t.accounts, p, whole=venue.close.whole)
             calls.append(lax.cond(hit, want, none, pair))
         else:
@@ -148,10 +151,10 @@ def go(
     ):
         share = share_of[tranche.category]
         if tranche.skippable:
-            stay = lambda p, c, r: p
+            go_through, stay = lambda p, c, r: c.gone_through(p, r), lambda p, c, r: p
             standing.append(lax.cond(within, go_through, stay, pair, calls, share))
         else:
-            standing.append(go_through(pair, calls, share))
+            standing.append(calls.gone_through(pair, share))
         touched.append(before | (calls.moved.anything & (share > 0)))
     growth = jnp.exp(state.log_index)
     total = summed(offers)
@@ -208,6 +211,8 @@ def _noted(
     held = select(mid, venue.accounts.collateral_assets)
     owed = select(mid, venue.accounts.debt_assets) * growth
     assert state.ledgers is not None
+    # Traces are played forwards, where everybody is looked at.
+    everybody = cast(tuple[Calls, ...], wanted.calls)
     return tuple(
         dataclasses.replace(
             ledger,
@@ -217,7 +222,7 @@ def _noted(
             written_off=ledger.written_off
             + shares[tranche.category] * value_behind(tranche.accounts.debt, c.written_off, owed),
         )
-        for ledger, tranche, c in zip(state.ledgers, book, wanted.calls, strict=True)
+        for ledger, tranche, c in zip(state.ledgers, book, everybody, strict=True)
     )
 
 

@@ -11,10 +11,10 @@ from typing import Protocol, Self
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxrisk.market.impact import ImpactLaw
-from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.numerics.gate import larger, positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.numerics.rounds import bounded_rounds
 from jaxrisk.numerics.sorted_search import SortedSearch
@@ -39,16 +39,13 @@ class Closed:
 
 @pytree
 class Reached:
-    """How far a book is closed.
+    """How far a book is closed: what is closed of it is of less cover than all the rest.
 
     Attributes:
-        position: in the sorted book: a number of accounts, or of a table the log cover below which
-            everything is closed.
         held: units of collateral that stood behind what is closed, at the opening.
         owed: units of debt of it.
     """
 
-    position: Array
     held: Float[Array, ""]
     owed: Float[Array, ""]
 
@@ -59,10 +56,6 @@ class SortedBook(Protocol):
     @property
     def incentive(self) -> Incentive:
         """What a close takes, and which part of it the protocol keeps."""
-        ...
-
-    def opening(self) -> Reached:
-        """Return how far the book is closed before anything has happened: not at all."""
         ...
 
     def close(self, reached: Reached, log_price: Float[Array, ""]) -> tuple[Reached, Closed]:
@@ -146,11 +139,6 @@ class Ladder:
         """Log price in units of debt below which each account is called; decreasing."""
         return -self.log_cover.values - jnp.log(self.threshold)
 
-    def opening(self) -> Reached:
-        """Return that no account is closed."""
-        zero = jnp.zeros_like(self.threshold)
-        return Reached(position=jnp.zeros((), jnp.int32), held=zero, owed=zero)
-
     def close(self, reached: Reached, log_price: Float[Array, ""]) -> tuple[Reached, Closed]:
         """Return how many accounts are closed at a price, and what closing those left moves.
 
@@ -158,48 +146,62 @@ class Ladder:
             reached: how many were closed before.
             log_price: log price of the collateral in units of debt.
         """
-        credit = self.credit
-        called = self.log_cover.below(-log_price - jnp.log(self.threshold))
-        called = jnp.maximum(reached.position, called)
         # Of those called, the ones with least cover do not pay for their debt and the bonus.
-        poor = self.log_cover.below(jnp.log(credit) - log_price, equal=True)
-        poor = jnp.clip(poor, reached.position, called)
-        held, owed = self.sums.at[called].get(mode="promise_in_bounds")
-        held_poor, owed_poor = self.sums.at[poor].get(mode="promise_in_bounds")
-        closed = closed_at(
-            jnp.exp(log_price),
-            credit,
-            taken=held_poor - reached.held,
-            due=owed_poor - reached.owed,
-            paid=owed - owed_poor,
+        called = self.log_cover.below(-log_price - jnp.log(self.threshold))
+        poor = self.log_cover.below(jnp.log(self.credit) - log_price, equal=True)
+        return closing(
+            reached, self._first(called), self._first(poor), jnp.exp(log_price), self.credit
         )
-        return Reached(position=called, held=held, owed=owed), closed
+
+    def _first(self, count: Int[Array, ""]) -> Reached:
+        """Return what the first accounts hold and owe."""
+        held, owed = self.sums.at[count].get(mode="promise_in_bounds")
+        return Reached(held=held, owed=owed)
 
 
-def closed_at(
+def closing(
+    reached: Reached,
+    called: Reached,
+    poor: Reached,
     price: Float[Array, ""],
     credit: Float[Array, ""],
-    *,
-    taken: Float[Array, ""],
-    due: Float[Array, ""],
-    paid: Float[Array, ""],
-) -> Closed:
-    """Return what is moved by closing accounts of both sorts at a price.
+) -> tuple[Reached, Closed]:
+    """Return how far a book is closed at a price, and what closing what is left moves.
+
+    The sums rise together along the book, so how far it is closed is compared in them: no position
+    is needed.
 
     Args:
+        reached: how far it was closed before.
+        called: how far the price calls accounts.
+        poor: how far accounts cannot pay for their debt and the bonus.
         price: of the collateral, in units of debt.
         credit: collateral value taken per unit of debt value repaid.
-        taken: collateral of accounts that cannot pay for their debt.
-        due: debt of these.
-        paid: debt of the others, which is repaid in full.
     """
-    worth = taken * price
+    held, owed = larger(reached.held, called.held), larger(reached.owed, called.owed)
+    held_poor = smaller(larger(reached.held, poor.held), held)
+    owed_poor = smaller(larger(reached.owed, poor.owed), owed)
+    worth, paid = (held_poor - reached.held) * price, owed - owed_poor
     recovered = worth / credit
-    return Closed(
+    closed = Closed(
         seized=worth + paid * credit,
         repaid=recovered + paid,
-        written_off=due - recovered,
+        written_off=owed_poor - reached.owed - recovered,
     )
+    return Reached(held=held, owed=owed), closed
+
+
+@pytree
+class Transient:
+    """Price drops of which a part fades.
+
+    Attributes:
+        permanent_share: part of a price drop that stays, in [0, 1].
+        kept: part of the rest that is left after a step.
+    """
+
+    permanent_share: Float[Array, ""]
+    kept: Float[Array, ""]
 
 
 @pytree
@@ -211,8 +213,7 @@ class LadderMarket:
         debt_price: opening price of the debt, in the numeraire.
         law: impact law with one asset, the collateral.
         depth: of the collateral, in the numeraire; it does not react.
-        permanent_share: part of a price drop that stays, in [0, 1].
-        kept: part of the transient drop that is left after a step.
+        transient: what becomes of price drops; `None` where they stay.
         minimum_return: profit per unit of debt below which keepers do not call; `None` for keepers
             who always do, whatever they lose by it.
     """
@@ -221,8 +222,7 @@ class LadderMarket:
     debt_price: Float[Array, ""]
     law: ImpactLaw
     depth: Float[Array, ""]
-    permanent_share: Float[Array, ""]
-    kept: Float[Array, ""]
+    transient: Transient | None = None
     minimum_return: Float[Array, ""] | None = None
 
 
@@ -254,19 +254,26 @@ class LadderOutcome:
 
 @pytree
 class _State:
-    """A scenario on a ladder; the log price is in units of debt, the rest as in the outcome."""
+    """A scenario on a ladder: log price in units of debt, displacement, the rest as in the outcome.
+
+    There is no displacement where price drops stay.
+    """
 
     reached: Reached
     log_price: Float[Array, ""]
-    displacement: Float[Array, ""]
+    displacement: Float[Array, ""] | None
     debt_price: Float[Array, ""]
     liquidated: Float[Array, ""]
     repaid: Float[Array, ""]
     bad_debt: Float[Array, ""]
-    fee: Float[Array, ""]
     rounds: Float[Array, ""]
     unconverged: Float[Array, ""]
     rationed: Float[Array, ""]
+
+    @property
+    def log_mid(self) -> Float[Array, ""]:
+        """Log of the price at which accounts are closed."""
+        return self.log_price if self.displacement is None else self.log_price - self.displacement
 
 
 @pytree
@@ -301,11 +308,11 @@ def play_ladder(
     """
     zero = jnp.zeros_like(market.price)
     state = _State(
-        reached=book.opening(),
+        reached=Reached(held=zero, owed=zero),
         log_price=jnp.log(market.price / market.debt_price),
-        displacement=zero,
+        displacement=None if market.transient is None else zero,
         debt_price=market.debt_price,
-        **dict.fromkeys(("liquidated", "repaid", "bad_debt", "fee"), zero),
+        **dict.fromkeys(("liquidated", "repaid", "bad_debt"), zero),
         **dict.fromkeys(("rounds", "unconverged", "rationed"), zero),
     )
 
@@ -318,8 +325,9 @@ def play_ladder(
         liquidated=end.liquidated,
         repaid=end.repaid,
         bad_debt=end.bad_debt,
-        fee=end.fee,
-        price=jnp.exp(end.log_price - end.displacement) * end.debt_price,
+        # The protocol's part is the same of every call.
+        fee=book.incentive.mean_fee(end.liquidated[None], end.repaid[None])[0],
+        price=jnp.exp(end.log_mid) * end.debt_price,
         rounds=end.rounds / steps,
         unconverged=end.unconverged / steps,
         rationed=end.rationed / positive_or_one(end.rounds),
@@ -339,10 +347,13 @@ def _step(
     if debt_log_return is not None:
         debt_price = debt_price * jnp.exp(debt_log_return)
         change = log_return - debt_log_return
+    displacement = state.displacement
+    if market.transient is not None and displacement is not None:
+        displacement = displacement * market.transient.kept
     state = dataclasses.replace(
         state,
         log_price=state.log_price + change,
-        displacement=state.displacement * market.kept,
+        displacement=displacement,
         debt_price=debt_price,
     )
     state, unfinished = bounded_rounds(
@@ -357,12 +368,16 @@ def _step(
 
 def _round(book: SortedBook, market: LadderMarket, state: _State) -> tuple[_State, Bool[Array, ""]]:
     """Return the state after one round of calls, and whether anything was sold in it."""
-    reached, closed = book.close(state.reached, state.log_price - state.displacement)
+    reached, closed = book.close(state.reached, state.log_mid)
     debt_price = state.debt_price
     taken, given = closed.seized * debt_price, closed.repaid * debt_price
-    fee = book.incentive.mean_fee(taken[None], given[None])
-    volume, depth = taken[None] - fee, market.depth[None]
+    volume = taken[None] - book.incentive.mean_fee(taken[None], given[None])
+    depth = market.depth[None]
     drop = market.law.log_drop(volume, depth)[0]
+    displacement, stays = state.displacement, drop
+    if market.transient is not None and displacement is not None:
+        stays = market.transient.permanent_share * drop
+        displacement = displacement + (1.0 - market.transient.permanent_share) * drop
     rationed = state.rationed
     if market.minimum_return is not None:
         outlay = given * (1.0 + market.minimum_return)
@@ -370,13 +385,12 @@ def _round(book: SortedBook, market: LadderMarket, state: _State) -> tuple[_Stat
         rationed = rationed + (volume > room)[0].astype(rationed.dtype)
     state = _State(
         reached=reached,
-        log_price=state.log_price - market.permanent_share * drop,
-        displacement=state.displacement + (1.0 - market.permanent_share) * drop,
+        log_price=state.log_price - stays,
+        displacement=displacement,
         debt_price=debt_price,
         liquidated=state.liquidated + taken,
         repaid=state.repaid + given,
         bad_debt=state.bad_debt + closed.written_off * debt_price,
-        fee=state.fee + fee[0],
         rounds=state.rounds + 1.0,
         unconverged=state.unconverged,
         rationed=rationed,

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxrisk.market.impact import DepthCurveImpact, ImpactLaw
-from jaxrisk.market.liquidity import ConstantDepth
+from jaxrisk.market.liquidity import ConstantDepth, Liquidity
 from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.system.ladder import (
     Ladder,
@@ -19,6 +19,7 @@ from jaxrisk.system.ladder import (
     LadderOutcome,
     LadderRules,
     SortedBook,
+    Transient,
     play_ladder,
 )
 from jaxrisk.system.ladder_table import LadderTable
@@ -120,11 +121,17 @@ def ladder_of(system: System, step_years: float) -> tuple[Ladder, LadderMarket]:
         debt_price=system.market.price[owed],
         law=_of_asset(liquidity.law, held),
         depth=liquidity.depth.depth[held],
-        permanent_share=liquidity.permanent_share,
-        kept=jnp.exp(-liquidity.recovery_rate * step_years),
+        transient=_transient(liquidity, step_years),
         minimum_return=system.keeper.minimum_return,
     )
     return ladder, market
+
+
+def _transient(liquidity: Liquidity, step_years: float) -> Transient | None:
+    if np.all(np.asarray(liquidity.permanent_share) == 1.0):
+        return None
+    kept = jnp.exp(-liquidity.recovery_rate * step_years)
+    return Transient(permanent_share=liquidity.permanent_share, kept=kept)
 
 
 def _in_category(incentive: Incentive, category: int) -> Incentive:

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxrisk.numerics.gate import larger, smaller
 from jaxrisk.numerics.pytree import pytree
-from jaxrisk.system.ladder import Closed, Ladder, Reached, closed_at
+from jaxrisk.system.ladder import Closed, Ladder, Reached, closing
 from jaxrisk.venue.incentive import Incentive
 
 
@@ -75,11 +74,6 @@ class LadderTable:
             incentive=ladder.incentive,
         )
 
-    def opening(self) -> Reached:
-        """Return that nothing is closed."""
-        zero = jnp.zeros_like(self.first)
-        return Reached(position=self.first, held=zero, owed=zero)
-
     def close(self, reached: Reached, log_price: Float[Array, ""]) -> tuple[Reached, Closed]:
         """Return how far the book is closed at a price, and what closing that much moves.
 
@@ -88,26 +82,17 @@ class LadderTable:
             log_price: log price of the collateral in units of debt.
         """
         credit = self.incentive.largest_credit(1, 1)[0, 0]
-        called = larger(-log_price - jnp.log(self.threshold), reached.position)
-        poor = larger(smaller(jnp.log(credit) - log_price, called), reached.position)
-        held, owed = self._below(called)
-        held_poor, owed_poor = self._below(poor)
-        closed = closed_at(
-            jnp.exp(log_price),
-            credit,
-            taken=held_poor - reached.held,
-            due=owed_poor - reached.owed,
-            paid=owed - owed_poor,
-        )
-        return Reached(position=called, held=held, owed=owed), closed
+        called = self._below(-log_price - jnp.log(self.threshold))
+        poor = self._below(jnp.log(credit) - log_price)
+        return closing(reached, called, poor, jnp.exp(log_price), credit)
 
-    def _below(self, cover: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Return what accounts with less than a log cover hold and owe."""
+    def _below(self, cover: Float[Array, ""]) -> Reached:
+        """Return what accounts with less than a log cover hold and owe; below the first, less."""
         at = (cover - self.first) * self.per_log
         left = jnp.clip(at.astype(jnp.int32), 0, self.rows.shape[0] - 1)
         part = at - left.astype(at.dtype)
         held, owed, more_held, more_owed = self.rows.at[left].get(mode="promise_in_bounds")
-        return held + part * more_held, owed + part * more_owed
+        return Reached(held=held + part * more_held, owed=owed + part * more_owed)
 
 
 def _largest_gap(

@@ -1,4 +1,4 @@
-"""The one step: move, accrue, see, cascade, absorb.
+"""The one step: move, accrue, reprice, see, cascade, absorb.
 
 Read this file first. Every verb is a pure function from a state to the next; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
@@ -16,6 +16,7 @@ from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
+from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import Balance
@@ -41,9 +42,11 @@ def step(
     """
     state = move(system, rules, state, noise)
     state = accrue(system, books, rules, state)
+    state = reprice(system, books, state)
     state = see(system, state)
     state = cascade(system, books, rules, state)
-    return absorb(system, state)
+    state = absorb(system, state)
+    return reprice(system, books, state)
 
 
 def move(system: System, rules: StepRules, state: State, noise: Any) -> State:
@@ -94,6 +97,15 @@ def _accrue_venue(
         flows=state.flows
         + booked(interest=jnp.sum(interest * price), reserve_interest=jnp.sum(kept * price)),
     )
+
+
+def reprice(system: System, books: tuple[tuple[Tranche, ...], ...], state: State) -> State:
+    """Return the state after claims on venues have followed what is behind them.
+
+    A cascade does so after each of its rounds.
+    """
+    market = repriced(system, books, state.market, state.venues)
+    return dataclasses.replace(state, market=market)
 
 
 def see(system: System, state: State) -> State:

@@ -27,6 +27,8 @@ class System:
         liquidity: how prices react to forced sales.
         venues: where the accounts stand.
         keeper: who liquidates.
+        claims: assets that are claims on these venues, each after those behind it; put there by
+            `jaxrisk.system.claim_scope.with_claims`.
     """
 
     market: Market
@@ -34,6 +36,7 @@ class System:
     liquidity: Liquidity
     venues: tuple[Venue, ...]
     keeper: Keeper
+    claims: tuple[Any, ...] = ()
 
     @property
     def assets(self) -> tuple[str, ...]:
@@ -50,12 +53,20 @@ class StepRules:
         width: width of the smooth trigger; `None` for the exact rule.
         rounds: largest number of cascade rounds in a step.
         differentiable: use loops that reverse mode can pass through.
+        one_by_one: scenarios are played one after another, so that a step may cost what happens in
+            it and not what could.
     """
 
     step_years: Float[Array, ""]
     width: Float[Array, ""] | None = None
     rounds: int = static(default=1)
     differentiable: bool = static(default=False)
+    one_by_one: bool = static(default=False)
+
+    @property
+    def called_only(self) -> bool:
+        """Whether only accounts that may be called are looked at: backwards, one by one."""
+        return self.differentiable and self.one_by_one
 
     @property
     def skips_idle(self) -> bool:
@@ -95,6 +106,7 @@ class Flow(IntEnum):
     FUNDING = 22  # funding that accounts paid to outsiders; negative where they got it
     DELEVERAGED = 23  # bad debt that accounts in profit gave up theirs for
     SOCIALISED = 24  # bad debt spread over open positions
+    CLAIMS_REDEEMED = 25  # paid out on claims that this venue, or an account of it, had issued
 
 
 @pytree
@@ -139,6 +151,8 @@ class VenueState:
         flows: `(flow,)` cumulated flows, entries as in `Flow`.
         oracle: state of the venue's oracle.
         execution: what the venue's kind of execution keeps, such as collateral it holds.
+        deposits: `(debt_asset,)` part of the opening deposits that is still in; `None` where no
+            asset is a claim on any venue.
         ledgers: per tranche, what happened to each account; `None` outside of traces.
     """
 
@@ -157,6 +171,7 @@ class VenueState:
     flows: Float[Array, " flow"]
     oracle: Any
     execution: Any
+    deposits: Float[Array, " debt_asset"] | None = None
     ledgers: tuple[AccountLedger, ...] | None = None
 
 
@@ -207,6 +222,7 @@ def opening_state(
             flows=jnp.zeros(len(Flow), dtype),
             oracle=venue.oracle.init(system.market),
             execution=venue.execution.opening(venue.accounts),
+            deposits=jnp.ones_like(venue.pool[Pool.SUPPLIED]) if system.claims else None,
             ledgers=tuple(_empty_ledger(t) for t in book) if with_ledgers else None,
         )
         for venue, book in zip(system.venues, books, strict=True)

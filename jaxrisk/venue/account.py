@@ -110,7 +110,7 @@ def account_ids(table: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(str(a) for a in table["account_id"]))
 
 
-def take(accounts: Accounts, order: Int[Array, " chosen"]) -> Accounts:
+def take(accounts: Accounts, order: Int[Array, " chosen"] | Int[np.ndarray, " chosen"]) -> Accounts:
     """Return the accounts at `order`, in that order."""
     return Accounts(
         collateral=columns(accounts.collateral, order),
