@@ -402,7 +402,7 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
     unit = lambda c: 1.0 if c.in_coins else s
     fees = 0.0
     for a in range(world.size.shape[1]):
-        notional = 0.0
+        notional, slippage = 0.0, 0.0
         for k, contract in enumerate(rules.contracts):
             q = orders[k, a]
             if q == 0:
@@ -413,9 +413,16 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
             world.cash[a] += q * (worth - contract.worth(world.entry[k, a]))
             world.size[k, a] -= q
             notional += abs(q) * contract.notional(ahead[k])
+            slippage += q * (contract.worth(quotes[k]) - worth)
         world.book("liquidated", notional * s)
+        due = getattr(rules.close, "due", {}).get(a, 0.0)
+        discount = getattr(rules.close, "discount", {}).get(a, 0.0)
         # Collateral not sold counts at the prices of the round's beginning, as positions do.
-        fee = min(rules.fee * notional, max(equity(rules, world, quotes, a, mid), 0.0))
+        has = equity(rules, world, quotes, a, mid)
+        fee = min(rules.fee * notional + due, max(has, 0.0))
+        taken = min(max(discount - slippage, 0.0), max(has - fee, 0.0))
+        world.cash[a] -= taken
+        world.book("taken", taken * s)
         left = world.collateral[a] + world.cash[a] - fee
         if left > 0 and not world.size[:, a].any():
             fee += forfeit[a] * left

@@ -77,6 +77,7 @@ def on_margin() -> list[Venue]:
         "dydx_v4": (accounts, "WETH-PERP", margin, {}),
         "options": (accounts, put, smile, {}),
         "deribit": (in_coins, put, smile, {"settlement": "WETH"}),
+        "derive": (accounts, put, smile, {}),
         "span": (accounts, put, smile, {"scan_range": 0.1, "volatility_range": 0.2}),
     }
     linear = [
@@ -131,7 +132,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-15:-11] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-16:-12] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

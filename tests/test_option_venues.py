@@ -1,5 +1,6 @@
 """Option exchanges in the step, by their own margin, against a scalar reference."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrisk.system.margin_book import figures, opened, slot_of
+from jaxrisk.system.system import Flow
 from jaxrisk.venue.account import Accounts, Positions
 from jaxrisk.venue.presets import PRESETS
+from jaxrisk.venue.presets.derive import portfolio_terms_2
 from tests import margin_systems, systems
 from tests import reference_margin as formulas
 from tests import reference_margin_step as reference
 from tests.helpers import assert_close
 from tests.margin_systems import ASSETS, PRICE, USDC, WETH
 from tests.systems import STEP_YEARS
-from tests.test_chain_requirement import DERIBIT
+from tests.test_chain_requirement import DERIBIT, SECOND
 from tests.test_margin_play import check_against_reference
 from tests.test_step import check_conservation
 
@@ -26,14 +29,14 @@ SMILE = {"volatility": 0.7, "skew": -0.2, "beta": -0.8}
 FACE = 10.0
 
 
-def book_of(seed: int, settlement: int, leverage: float) -> Accounts:
+def book_of(seed: int, settlement: int, leverage: float, names: tuple[str, ...]) -> Accounts:
     """Return accounts in all contracts; sellers of options among them have their premium."""
     rng = np.random.default_rng(seed)
     count = margin_systems.ACCOUNTS
-    units = 10 ** rng.uniform(0.5, 2.5, (len(NAMES), count))
+    units = 10 ** rng.uniform(0.5, 2.5, (len(names), count))
     units[rng.random(units.shape) < 0.4] = 0.0
     size = units * np.where(rng.random(units.shape) < 0.5, 1.0, -1.0)
-    linear = np.array([name.endswith(("PERP", "FUT")) for name in NAMES])[:, None]
+    linear = np.array([name.endswith(("PERP", "FUT")) for name in names])[:, None]
     if settlement == WETH:
         size = np.where(linear, size * 3000.0 / FACE, size)
     worst = units.sum(axis=0) * 0.2 * (1.0 if settlement == WETH else 3000.0)
@@ -49,12 +52,12 @@ def book_of(seed: int, settlement: int, leverage: float) -> Accounts:
     )
 
 
-def system_of(preset: str, numbers: dict, **options):
+def system_of(preset: str, numbers: dict, names: tuple[str, ...] = NAMES, **options):
     """Return a system with one venue of the preset."""
     settlement = options.get("settlement", "USDC")
-    book = book_of(numbers["seed"], ASSETS.index(settlement), numbers["leverage"])
+    book = book_of(numbers["seed"], ASSETS.index(settlement), numbers["leverage"], names)
     venue = PRESETS[preset].build(
-        book, ASSETS, instruments=NAMES, prices=PRICE, overrides={"WETH": SMILE},
+        book, ASSETS, instruments=names, prices=PRICE, overrides={"WETH": SMILE},
         insurance=1e4, **{"settlement": settlement, **options},
     )  # fmt: skip
     return margin_systems.random_system(
@@ -106,7 +109,7 @@ def contracts_of(*, coin: bool) -> list[reference.Contract]:
     ]
 
 
-def reference_of(system, margin, *, coin: bool, **closing):
+def reference_of(system, margin, *, coin: bool, futures: bool = True, **closing):
     """Return the rules and the opening of the reference."""
     slot, venue = slot_of(system.venues[0]), system.venues[0]
     positions = venue.accounts.positions
@@ -122,7 +125,9 @@ def reference_of(system, margin, *, coin: bool, **closing):
             out.append(max((opening[k] - 0.5 * -0.2 * r) * np.exp(-0.8 * r), 0.05))
         return out
 
-    contracts = contracts_of(coin=coin)
+    contracts = [
+        c for c in contracts_of(coin=coin) if futures or not (c.kind == "linear" and c.expiry)
+    ]
     rules = reference.Rules(
         contracts=contracts, settlement=WETH if coin else USDC, trigger=1.0, largest=1.0,
         behind=slot.behind.value, funding=None, margin=margin,
@@ -167,6 +172,98 @@ def test_steps_in_coins_are_those_of_the_reference(margin, rule, numbers):
     check_conservation(system, stages)
     rules, world = reference_of(system, rule, coin=True, target=1.05, fee=0.002)
     check_against_reference(system, rules, world, stages)
+
+
+class Auctions:
+    """Auctions at the price of the start, account by account."""
+
+    def __init__(self) -> None:
+        self.due, self.discount = {}, {}
+
+    def wait(self, years: float) -> None:
+        """Nothing is kept between steps."""
+
+    def orders(self, a, has, required, notional, held):
+        """Return shares of positions, whether the account is called, what it forfeits."""
+        del notional
+        self.due[a] = self.discount[a] = 0.0
+        if has >= required:
+            return [0.0] * len(held), 0.0, 0.0
+        if has <= 0:
+            return [1.0] * len(held), 1.0, 0.0
+        short = 1.15 * required - has
+        share = short / (short + 0.95 * has)
+        self.due[a] = 0.1 * short / (short + has) * has
+        self.discount[a] = 0.05 * share * has
+        return [share] * len(held), 1.0, 0.0
+
+
+def by_expiry(rules, held, ahead, world):
+    """Return the net perpetual, and by expiry (years, [(strike, call, amount, volatility)])."""
+    perpetual, expiries = 0.0, {}
+    for k, c in enumerate(rules.contracts):
+        if c.kind == "linear":
+            perpetual += held[k]
+        elif held[k] != 0:
+            own = expiries.setdefault(c.expiry - world.time, [])
+            own.append((c.strike, c.kind == "call", held[k], world.implied[k]))
+    return perpetual, [(years, own) for years, own in sorted(expiries.items())]
+
+
+def standard(rules, held, ahead, quotes, world):
+    """Standard margin of one account, maintenance, and what its options are worth."""
+    del quotes
+    spot = ahead[0]
+    perpetual, expiries = by_expiry(rules, held, ahead, world)
+    total = 0.065 * abs(perpetual) * spot
+    for years, own in expiries:
+        alone = 0.0
+        for strike, call, amount, implied in own:
+            mark = formulas.black(spot, strike, years, implied, 1.0, call)
+            asked = formulas.short_option(
+                spot, strike, call, mark, highest=0.15, lowest=0.13, share=0.09, cover=1.05
+            )
+            alone += max(-amount, 0.0) * asked[1]
+            total += amount * mark
+        calls = sum(amount for _, call, amount, _ in own if call)
+        bounded = formulas.worst_payoff([o[:3] for o in own]) + 1.1 * spot * max(-calls, 0.0)
+        total += min(alone, bounded)
+    return total
+
+
+def portfolio(rules, held, ahead, quotes, world):
+    """Second portfolio margin of one account, maintenance."""
+    del quotes
+    spot = ahead[0]
+    perpetual, own = by_expiry(rules, held, ahead, world)
+    expiries = [(years, spot, 0.0, 1.0, options) for years, options in own]
+    rows = [
+        tuple(float(x) for x in row)
+        for row in zip(*jax.tree.leaves(portfolio_terms_2(np.float64).grid.scenarios), strict=True)
+    ]
+    gains, basis, _ = formulas.portfolio(expiries, perpetual * spot, rows, SECOND)
+    naked = sum(formulas.naked([o[:3] for o in options]) for _, options in own)
+    return -0.8 * min(*gains, basis) + spot * (0.03 * abs(perpetual) + 0.003 * naked)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("margin", "rule"), [("standard", standard), ("portfolio_2", portfolio)])
+@on_random_books
+def test_auctions_of_portfolios_are_those_of_the_reference(margin, rule, numbers):
+    names = tuple(name for name in NAMES if not name.endswith("FUT"))
+    system = system_of("derive", numbers, names, margin=margin)
+    stages = systems.played_verb_by_verb(system)
+    check_conservation(system, stages)
+    rules, world = reference_of(
+        system, rule, coin=False, futures=False, target=1.0, fee=0.0, close=Auctions()
+    )
+    year = 8760.0
+    rules.funding = (8.0 / year, 0.0000125 * year, 0.004 * year)
+    check_against_reference(system, rules, world, stages)
+    # Whoever takes portfolios gains the discount where closing costs less.
+    state = stages[-1][1].venues[0]
+    gained = state.flows[Flow.PROCEEDS] - state.flows[Flow.KEEPER_PAID]
+    assert_close(gained, world.flows.get("taken", 0.0), rtol=1e-5, atol=1e-5 * 1e4)
 
 
 def test_the_standard_margin_asks_more_of_a_hedged_book_than_the_portfolio_margin():

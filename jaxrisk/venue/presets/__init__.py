@@ -19,6 +19,7 @@ from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
 from jaxrisk.venue.presets.crvusd import PRESET as _CRVUSD
 from jaxrisk.venue.presets.crvusd import crvusd as crvusd
 from jaxrisk.venue.presets.deribit import PRESET as _DERIBIT
+from jaxrisk.venue.presets.derive import PRESET as _DERIVE
 from jaxrisk.venue.presets.dydx_v4 import PRESET as _DYDX_V4
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
 from jaxrisk.venue.presets.euler_v2 import euler_v2 as euler_v2
@@ -54,6 +55,7 @@ PRESETS: dict[str, Preset] = {
     "compound_v2": _COMPOUND_V2,
     "compound_v3": _COMPOUND_V3,
     "deribit": _DERIBIT,
+    "derive": _DERIVE,
     "euler_v2": _EULER_V2,
     "fluid": _FLUID,
     "gearbox_v3": _GEARBOX_V3,
