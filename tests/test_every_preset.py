@@ -67,6 +67,9 @@ def on_margin() -> list[Venue]:
         collateral_assets=(pool_systems.WETH,),
         debt_assets=(pool_systems.WETH,),
     )
+    assert accounts.positions is not None
+    short = dataclasses.replace(accounts.positions, size=-jnp.abs(size))
+    written = dataclasses.replace(accounts, positions=short)
     put, smile, margin = "WETH-30D-2800-P", {"volatility": 0.8}, {"maintenance_margin": 0.02}
     terms = {
         "perpetuals": (accounts, "WETH-PERP", margin, {}),
@@ -78,6 +81,7 @@ def on_margin() -> list[Venue]:
         "options": (accounts, put, smile, {}),
         "deribit": (in_coins, put, smile, {"settlement": "WETH"}),
         "derive": (accounts, put, smile, {}),
+        "opyn": (written, put, smile, {}),
         "span": (accounts, put, smile, {"scan_range": 0.1, "volatility_range": 0.2}),
     }
     linear = [
@@ -132,7 +136,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-16:-12] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-17:-13] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

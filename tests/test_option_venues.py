@@ -1,5 +1,7 @@
 """Option exchanges in the step, by their own margin, against a scalar reference."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ from tests import margin_systems, systems
 from tests import reference_margin as formulas
 from tests import reference_margin_step as reference
 from tests.helpers import assert_close
-from tests.margin_systems import ASSETS, PRICE, USDC, WETH
+from tests.margin_systems import ASSETS, PRICE, WETH
 from tests.systems import STEP_YEARS
 from tests.test_chain_requirement import DERIBIT, SECOND
 from tests.test_margin_play import check_against_reference
@@ -109,7 +111,7 @@ def contracts_of(*, coin: bool) -> list[reference.Contract]:
     ]
 
 
-def reference_of(system, margin, *, coin: bool, futures: bool = True, **closing):
+def reference_of(system, margin, contracts, **closing):
     """Return the rules and the opening of the reference."""
     slot, venue = slot_of(system.venues[0]), system.venues[0]
     positions = venue.accounts.positions
@@ -125,11 +127,8 @@ def reference_of(system, margin, *, coin: bool, futures: bool = True, **closing)
             out.append(max((opening[k] - 0.5 * -0.2 * r) * np.exp(-0.8 * r), 0.05))
         return out
 
-    contracts = [
-        c for c in contracts_of(coin=coin) if futures or not (c.kind == "linear" and c.expiry)
-    ]
     rules = reference.Rules(
-        contracts=contracts, settlement=WETH if coin else USDC, trigger=1.0, largest=1.0,
+        contracts=contracts, settlement=venue.accounts.debt_assets[0], trigger=1.0, largest=1.0,
         behind=slot.behind.value, funding=None, margin=margin,
         depth=np.asarray(system.liquidity.depth.depth), coefficient=margin_systems.COEFFICIENT,
         permanent=margin_systems.PERMANENT, keep=0.5 ** (1.0 / 6.0), years=STEP_YEARS,
@@ -170,7 +169,7 @@ def test_steps_in_coins_are_those_of_the_reference(margin, rule, numbers):
     system = system_of("deribit", numbers, settlement="WETH", margin=margin, funding_cap=0.0)
     stages = systems.played_verb_by_verb(system)
     check_conservation(system, stages)
-    rules, world = reference_of(system, rule, coin=True, target=1.05, fee=0.002)
+    rules, world = reference_of(system, rule, contracts_of(coin=True), target=1.05, fee=0.002)
     check_against_reference(system, rules, world, stages)
 
 
@@ -254,9 +253,8 @@ def test_auctions_of_portfolios_are_those_of_the_reference(margin, rule, numbers
     system = system_of("derive", numbers, names, margin=margin)
     stages = systems.played_verb_by_verb(system)
     check_conservation(system, stages)
-    rules, world = reference_of(
-        system, rule, coin=False, futures=False, target=1.0, fee=0.0, close=Auctions()
-    )
+    contracts = [c for c in contracts_of(coin=False) if c.kind != "linear" or c.expiry == 0]
+    rules, world = reference_of(system, rule, contracts, target=1.0, fee=0.0, close=Auctions())
     year = 8760.0
     rules.funding = (8.0 / year, 0.0000125 * year, 0.004 * year)
     check_against_reference(system, rules, world, stages)
@@ -264,6 +262,121 @@ def test_auctions_of_portfolios_are_those_of_the_reference(margin, rule, numbers
     state = stages[-1][1].venues[0]
     gained = state.flows[Flow.PROCEEDS] - state.flows[Flow.KEEPER_PAID]
     assert_close(gained, world.flows.get("taken", 0.0), rtol=1e-5, atol=1e-5 * 1e4)
+
+
+class Repaid:
+    """Options are repaid whole where collateral is short."""
+
+    def wait(self, years: float) -> None:
+        """Nothing is kept between steps."""
+
+    def orders(self, a, has, required, notional, held):
+        """Return shares of positions, whether the account is called, what it forfeits."""
+        del a, notional
+        called = float(has < required)
+        return [called] * len(held), called, 0.0
+
+
+WRITTEN = {"P": ("WETH-0.0625D-2900-P", "WETH-7D-2700-P", "WETH-56D-3000-P"),
+           "C": ("WETH-0.0625D-3100-C", "WETH-7D-3300-C", "WETH-56D-3000-C")}  # fmt: skip
+BOUNDS = ((7.0, 0.1678), (14.0, 0.237), (28.0, 0.3326), (42.0, 0.4032), (56.0, 0.4603))
+
+
+def naked(rules, held, ahead, quotes, world):
+    """Collateral behind written options, and what they are worth."""
+    total = 0.0
+    for k, c in enumerate(rules.contracts):
+        days = (c.expiry - world.time) * 365.0
+        bound = next(u for most, u in BOUNDS if days <= most * (1 + 1e-12))
+        if c.kind == "put":
+            shocked = 0.75 * ahead[k]
+            alone = bound * min(c.strike, shocked) + max(c.strike - shocked, 0.0)
+        else:
+            shocked = 0.75 * c.strike / ahead[k]
+            alone = bound * min(1.0, shocked) + max(1.0 - shocked, 0.0)
+        total += max(-held[k], 0.0) * alone + held[k] * quotes[k]
+    return total
+
+
+def full(rules, held, ahead, quotes, world):
+    """The most that options of each expiry can lose, and what they are worth."""
+    del ahead, world
+    total = 0.0
+    for k, c in enumerate(rules.contracts):
+        pays = lambda price, c=c: max(
+            c.strike - price if c.kind == "put" else 1.0 - c.strike / price,
+            0.0,
+        )
+        prices = [1e-12, c.strike, 1e12]
+        total += max(0.0, *(-held[k] * pays(price) for price in prices)) + held[k] * quotes[k]
+    return total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("margin", "rule"), [("naked", naked), ("full", full)])
+@pytest.mark.parametrize("kind", ["P", "C"])
+@on_random_books
+def test_vaults_are_those_of_the_reference(margin, rule, kind, numbers):
+    coin = kind == "C"
+    settlement = "WETH" if coin else "USDC"
+    book = book_of(numbers["seed"], ASSETS.index(settlement), numbers["leverage"], WRITTEN[kind])
+    assert book.positions is not None
+    positions = dataclasses.replace(book.positions, size=-jnp.abs(book.positions.size))
+    venue = PRESETS["opyn"].build(
+        dataclasses.replace(book, positions=positions), ASSETS, instruments=WRITTEN[kind],
+        prices=PRICE, settlement=settlement, overrides={"WETH": SMILE}, insurance=1e4,
+        margin=margin,
+    )  # fmt: skip
+    system = margin_systems.random_system(
+        numbers["seed"], fall=numbers["fall"], depth=10 ** numbers["log_depth"], venues=(venue,)
+    )
+    stages = systems.played_verb_by_verb(system)
+    check_conservation(system, stages)
+    terms = {"P": (2900.0, 2700.0, 3000.0), "C": (3100.0, 3300.0, 3000.0)}[kind]
+    contracts = [
+        reference.Contract("call" if coin else "put", 1.0, WETH, strike, days / 365.0, coin=coin)
+        for strike, days in zip(terms, (0.0625, 7.0, 56.0), strict=True)
+    ]
+    rules, world = reference_of(system, rule, contracts, target=1.0, fee=0.0, close=Repaid())
+    check_against_reference(system, rules, world, stages)
+
+
+REFUSED = {
+    "deribit": [
+        ({"margin": "cross"}, NAMES, "margin 'cross': expected one of portfolio, standard"),
+        ({"futures": "SOL"}, NAMES, "futures 'SOL': expected one of BTC, ETH"),
+        ({}, ("WBTC-7D-60000-C",), "WBTC: its contract is settled in WBTC"),
+        ({"settlement": "USDC"}, NAMES, "expected contracts on USDC alone"),
+    ],
+    "derive": [
+        ({"margin": "pmrm"}, NAMES[:1], "margin 'pmrm': expected one of standard, portfolio_1"),
+        ({"market": "DOGE"}, NAMES[:1], "market 'DOGE': expected one of ETH, BTC, SNX"),
+        ({}, NAMES, "WETH-0.0625D-FUT: a future"),
+    ],
+    "opyn": [
+        ({"margin": "half"}, WRITTEN["P"], "margin 'half': expected one of naked, full"),
+        ({"product": "wbtc"}, WRITTEN["P"], "product 'wbtc': expected one of weth_tests"),
+        ({}, NAMES[:1], "WETH-PERP: no option"),
+        ({}, WRITTEN["C"], "calls are backed in kind; .* settled in WETH"),
+        ({}, ("WETH-57D-3000-P",), "no bound is known beyond 56 days"),
+        ({}, WRITTEN["P"], "a naked vault has written options alone"),
+    ],
+    "span": [
+        ({"scan_range": 0.4, "volatility_range": 0.1}, NAMES, "expected below 1"),
+        ({"scan_range": 0.1, "volatility_range": -0.1}, NAMES, "volatility_range -0.1: expected"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "names", "text"),
+    [(preset, *case) for preset, cases in REFUSED.items() for case in cases],
+)
+def test_what_no_venue_of_the_kind_has_is_refused(preset, options, names, text):
+    settlement = options.get("settlement", "WETH" if preset == "deribit" else "USDC")
+    numbers = {"seed": 1, "fall": 0.0, "log_depth": 8.0, "leverage": 1.0}
+    with pytest.raises(ValueError, match=text):
+        system_of(preset, numbers, names, **{**options, "settlement": settlement})
 
 
 def test_the_standard_margin_asks_more_of_a_hedged_book_than_the_portfolio_margin():

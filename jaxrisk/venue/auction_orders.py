@@ -80,3 +80,49 @@ class AuctionOrders:
             due=called * opening_fee(self.terms, account)[0],
             discount=(1.0 - self.terms.price.fraction(nothing)) * worth,
         )
+
+
+@pytree
+class RepaidOrders:
+    """Options of an account that lacks collateral are repaid whole, and nothing else is taken.
+
+    Whoever repays them gets a price that rises until it is the whole collateral. Anyone may, so it
+    is what repaying costs in the market.
+
+    Source: Opyn Gamma Controller `liquidate`; see `OptionBuyback`.
+
+    Attributes:
+        fee: nothing.
+    """
+
+    fee: Float[Array, ""]
+
+    def threshold(self, requirement: PerAccount, notional: PerAccount) -> PerAccount:
+        """Return the equity below which an account is called."""
+        del notional
+        return requirement
+
+    def opening(self, size: Positions) -> tuple[()]:
+        """Return nothing: rounds do not depend on those before."""
+        del size
+        return ()
+
+    def aged(self, memory: tuple[()], years: Float[Array, ""]) -> tuple[()]:
+        """Return nothing."""
+        del years
+        return memory
+
+    def orders(
+        self, held: OpenAccounts, memory: tuple[()], width: Float[Array, ""] | None
+    ) -> Orders:
+        """Return what is closed."""
+        # Collateral is often what was required at the opening, to the last digit.
+        edge = held.requirement - 8.0 * jnp.finfo(held.equity.dtype).eps * held.total
+        called = gate(edge - held.equity, held.requirement, width)
+        return Orders(
+            share=jnp.broadcast_to(called[None, :], held.count.shape),
+            largest=jnp.ones_like(self.fee),
+            called=called,
+            forfeited=jnp.zeros_like(called),
+            memory=memory,
+        )

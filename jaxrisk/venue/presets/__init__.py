@@ -37,6 +37,7 @@ from jaxrisk.venue.presets.morpho_blue import morpho_blue as morpho_blue
 from jaxrisk.venue.presets.okx import PRESET as _OKX
 from jaxrisk.venue.presets.options import PRESET as _OPTIONS
 from jaxrisk.venue.presets.options import options as options
+from jaxrisk.venue.presets.opyn import PRESET as _OPYN
 from jaxrisk.venue.presets.perpetuals import PRESET as _PERPETUALS
 from jaxrisk.venue.presets.perpetuals import perpetuals as perpetuals
 from jaxrisk.venue.presets.preset import Preset as Preset
@@ -63,6 +64,7 @@ PRESETS: dict[str, Preset] = {
     "liquity_v2": _LIQUITY_V2,
     "morpho_blue": _MORPHO_BLUE,
     "options": _OPTIONS,
+    "opyn": _OPYN,
     "perpetuals": _PERPETUALS,
     "silo_v2": _SILO_V2,
     "sky": _SKY,
