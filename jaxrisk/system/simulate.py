@@ -88,6 +88,8 @@ class Outcome:
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
         conservation_error: largest imbalance of a balance sheet at the end, over its size.
+        owner_flows: `(owner_flow, venue)` cumulated trades of owners, entries as in `OwnerFlow`;
+            `None` where owners do nothing.
     """
 
     flows: Float[Array, "*scenario flow venue"]
@@ -98,6 +100,7 @@ class Outcome:
     rounds: Float[Array, "*scenario"]
     unconverged: Float[Array, "*scenario"]
     conservation_error: Float[Array, "*scenario"]
+    owner_flows: Float[Array, "*scenario owner_flow venue"] | None = None
 
     @property
     def liquidated(self) -> Float[Array, "*scenario venue"]:
@@ -440,6 +443,7 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
         rounds=state.rounds / steps,
         unconverged=state.unconverged / steps,
         conservation_error=jnp.max(errors),
+        owner_flows=None if state.owners is None else state.owners.flows,
     )
 
 
