@@ -123,7 +123,7 @@ class Blocks:
         for k, worth in enumerate(notional):
             least = min(1e3, worth)
             # What must stand at the end of the step, of what stands now.
-            floor = 0.9**self.blocks / self.stands.get((k, a), 1.0)
+            floor = 0.9**self.blocks / (self.stands.get((k, a), 1.0) or 1.0)
             room = max(worth * (1.0 - min(floor, 1.0)), least)
             amounts.append(min(max(wanted * worth, least), room))
         budget = 1e5 * self.blocks - self.closed.get(a, 0.0)
@@ -146,3 +146,57 @@ def leveraged_profit(a, size, notional, profit, equity, required):
 def margin_profit(a, size, notional, profit, equity, required):
     """Profit over other collateral, times margin over equity."""
     return max(profit, 0.0) / max(equity - profit, 1.0) * required / equity
+
+
+class Buffered:
+    """Up to the margin and a buffer of 2 % of notional, position by position, under a throttle."""
+
+    def __init__(self, rates, factors, fee, insurance, initial, duration, step):
+        self.rates, self.factors, self.fee, self.insurance = rates, factors, fee, insurance
+        self.initial, self.duration, self.step = initial, duration, step
+        self.elapsed, self.freed, self.fees = {}, {}, {}
+        self.waits = set()
+
+    def wait(self, years):
+        self.waits = set()
+        self.elapsed = {a: time + years for a, time in self.elapsed.items()}
+
+    def rate(self, k, units):
+        rate, factor = self.rates[k], self.factors[k]
+        return max(rate, 0.8 * rate + factor * math.sqrt(units)) if factor > 0 else rate
+
+    def orders(self, a, has, required, notional, count):
+        missing = required + 0.02 * sum(notional) - has
+        if not (has < required or (a in self.elapsed and missing > 0)):
+            self.elapsed.pop(a, None)
+            self.freed.pop(a, None)
+            return [0.0] * len(count), 0.0, 0.0
+        time = max(self.elapsed.setdefault(a, self.step), self.step)
+        already = self.freed.setdefault(a, 0.0)
+        ramp = min(max(self.initial + time / self.duration, 0.0), 1.0)
+        room = max((missing + already) * ramp - already, 0.0)
+        allowed = 1.0 if missing < 50.0 else min(room / missing, 1.0)
+        if a in self.waits:
+            return [0.0] * len(count), 1.0, 0.0
+        if allowed < 1:
+            self.waits.add(a)
+        share, fees = [], []
+        for k, (worth, units) in enumerate(zip(notional, count, strict=True)):
+            if worth == 0:
+                share.append(0.0)
+                fees.append(0.0)
+                continue
+            rate = self.rate(k, units)
+            own = missing * worth * rate / required
+            spare = max(rate + 0.02 - self.fee - own / worth, 0.0)
+            insurance = min(self.insurance, 0.95 * spare)
+            freed = worth * (rate + 0.02 - self.fee - insurance)
+            part = 1.0 if freed <= 0 else min(own / freed * allowed, 1.0)
+            part = 1.0 if worth <= 50.0 else part
+            part = part if allowed > 0 else 0.0
+            share.append(part)
+            fees.append(insurance)
+            already += part * freed
+        self.freed[a] = already
+        self.fees[a] = fees
+        return share, 1.0, 0.0

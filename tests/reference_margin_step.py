@@ -122,6 +122,7 @@ class Rules:
     volatility: Callable[..., Sequence[float]] | None = None
     close: Any = None
     score: Callable[..., float] | None = None
+    taker: float | None = None
     posted: Sequence[Posted] = ()
     allowance: float = 0.0
     buffer: float = 0.0
@@ -402,7 +403,8 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
     unit = lambda c: 1.0 if c.in_coins else s
     fees = 0.0
     for a in range(world.size.shape[1]):
-        notional, slippage = 0.0, 0.0
+        notional, slippage, asked = 0.0, 0.0, 0.0
+        rates = getattr(rules.close, "fees", {}).get(a)
         for k, contract in enumerate(rules.contracts):
             q = orders[k, a]
             if q == 0:
@@ -410,16 +412,21 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
             dealt = received if q * slopes[k] > 0 else paid
             moved = slopes[k] / unit(contract) * (dealt[contract.asset] - mid[contract.asset])
             worth = contract.worth(quotes[k]) + moved
+            if rules.taker is not None:
+                paid_fee = rules.taker * contract.notional(ahead[k])
+                worth = contract.worth(quotes[k]) - math.copysign(paid_fee, q)
             world.cash[a] += q * (worth - contract.worth(world.entry[k, a]))
             world.size[k, a] -= q
             notional += abs(q) * contract.notional(ahead[k])
             slippage += q * (contract.worth(quotes[k]) - worth)
+            rate = rules.fee if rates is None else rates[k]
+            asked += rate * abs(q) * contract.notional(ahead[k])
         world.book("liquidated", notional * s)
         due = getattr(rules.close, "due", {}).get(a, 0.0)
         discount = getattr(rules.close, "discount", {}).get(a, 0.0)
         # Collateral not sold counts at the prices of the round's beginning, as positions do.
         has = equity(rules, world, quotes, a, mid)
-        fee = min(rules.fee * notional + due, max(has, 0.0))
+        fee = min(asked + due, max(has, 0.0))
         taken = min(max(discount - slippage, 0.0), max(has - fee, 0.0))
         world.cash[a] -= taken
         world.book("taken", taken * s)

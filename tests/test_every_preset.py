@@ -78,6 +78,12 @@ def on_margin() -> list[Venue]:
         "okx": (accounts, "WETH-PERP", margin, {"funding_cap": 0.01}),
         "hyperliquid": (accounts, "WETH-PERP", margin, {}),
         "dydx_v4": (accounts, "WETH-PERP", margin, {}),
+        "drift_v2": (
+            accounts,
+            "WETH-PERP",
+            margin,
+            {"liquidator_fee": 0.005, "insurance_fee": 0.005},
+        ),
         "options": (accounts, put, smile, {}),
         "deribit": (in_coins, put, smile, {"settlement": "WETH"}),
         "derive": (accounts, put, smile, {}),
@@ -136,7 +142,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-17:-13] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-18:-14] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

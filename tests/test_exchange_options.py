@@ -57,6 +57,11 @@ VENUES = {
     ),
     "hyperliquid": ("USDT", "options.vault_hours = 2\n", ""),
     "dydx_v4": ("USDT", "", symbol("large_cap")),
+    "drift_v2": (
+        "USDT",
+        "options.liquidator_fee = 0.005\noptions.insurance_fee = 0.005\n",
+        OWN + "size_factor = 0.0001\n",
+    ),
     "binance_coinm": ("BTC", "", symbol("BTCUSD")),
     "bitmex": ("BTC", "", symbol("XBTUSD")),
 }
@@ -143,6 +148,22 @@ REFUSED = {
     "no block": (
         {"preset": "dydx_v4", "options": "options.block_seconds = 0\n"},
         ("block_seconds 0: expected at least 0.001",),
+    ),
+    "no fee": (
+        {"preset": "drift_v2", "options": ""},
+        ("venues.x.options.liquidator_fee: missing", "venues.x.options.insurance_fee: missing"),
+    ),
+    "no margin": (
+        {"preset": "drift_v2", "tail": ""},
+        ("venues.x: BTC: maintenance_margin is missing",),
+    ),
+    "margin above notional": (
+        {"preset": "drift_v2", "tail": OWN.replace("0.005", "1.5")},
+        ("assets.BTC.options.maintenance_margin: 1.5, expected a fraction in (0, 1)",),
+    ),
+    "less initially": (
+        {"preset": "drift_v2", "tail": OWN + "initial_margin = 0.001\n"},
+        ("assets.BTC.options.initial_margin: 0.001, expected at least 0.005",),
     ),
     "misspelt": (
         {"preset": "binance_usdm", "options": "options.clearence_fee = 0.01\n"},

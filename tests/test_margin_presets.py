@@ -93,6 +93,7 @@ def test_the_smile_is_read_at_each_strike():
     ("changes", "text"),
     [
         ({"instruments": ("WETH-7D-3000-C",)}, "an option"),
+        ({"instruments": ("WETH-7D-FUT",)}, "a future; this venue has perpetuals only"),
         ({"overrides": {}}, "WETH.options.maintenance_margin: missing"),
         ({"overrides": {"WETH": {"maintenance": 0.1}}}, "no such parameter maintenance"),
         ({"overrides": {"WETH": {**TIERS, "tier_2_maintenance_margin": 0.01}}}, "tier 2: rate"),

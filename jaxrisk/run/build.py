@@ -327,9 +327,9 @@ def _tables(section: VenueSection, instruments: Sequence[str]) -> dict[str, Any]
     given = {asset: own.symbol or asset for asset, own in section.assets.items()}
     symbols = {asset: given.get(asset, asset) for asset in underlying}
     own = {a for a, s in section.assets.items() if "maintenance_margin" in s.options}
-    if section.margin_tiers is None:
-        return {"symbols": symbols}
     asked = {asset: symbol for asset, symbol in symbols.items() if asset not in own}
+    if section.margin_tiers is None or not asked:
+        return {"symbols": symbols}
     found = read_margin_tiers(section.margin_tiers, list(asked.values()))
     return {"symbols": symbols, "brackets": {a: found[symbol] for a, symbol in asked.items()}}
 

@@ -235,16 +235,16 @@ def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
         )
         kept = dataclasses.replace(kept, volatility=moved)
     marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
-    needed = maintenance(venue, kept, held, marks) * money
+    needed = maintenance(venue, kept, held, marks)
+    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0)
     posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
-    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0) * money
     return MarginFigures(
         collateral=(held.collateral + posted) * money,
         equity=held.equity(kept, marks) * money,
         backing=held.equity(kept, marks, backing=True) * money,
-        notional=notional,
-        maintenance=needed,
-        called=slot.close.threshold(needed, notional),
+        notional=notional * money,
+        maintenance=needed * money,
+        called=slot.close.threshold(needed, notional) * money,
     )
 
 

@@ -51,6 +51,7 @@ class Wanted:
     Attributes:
         closing: `(contract, account)` closed by market orders, as a fraction of the opening
             position.
+        fee: `(contract, account)` of the notional closed, to the insurance fund.
         forfeited: `(account,)` part of the balance of those closed whole that the fund takes.
         due: `(account,)` paid to the fund beside the fee; `None` for nothing.
         discount: `(account,)` what takers gain at least; `None` where there are none.
@@ -62,6 +63,7 @@ class Wanted:
     """
 
     closing: PerPosition
+    fee: PerPosition
     forfeited: PerAccount
     due: PerAccount | None
     discount: PerAccount | None
@@ -102,6 +104,7 @@ def look(
     closing = orders.share * (kept.fraction - between.fraction)
     wanted = Wanted(
         closing=smaller(closing, orders.largest * jnp.ones_like(closing)),
+        fee=orders.fee,
         forfeited=orders.forfeited,
         due=orders.due,
         discount=orders.discount,
@@ -177,6 +180,7 @@ class Settled:
         slippage: `(account,)` what market orders cost beyond the mid.
         fee: `(account,)` paid to the insurance fund.
         taken: `(account,)` gained by those who took positions over.
+        earned: by all who did, in the market too.
         traded: what outsiders pay for the positions they took over, beyond their worth now, and for
             collateral.
     """
@@ -185,6 +189,7 @@ class Settled:
     slippage: PerAccount
     fee: PerAccount
     taken: PerAccount
+    earned: Float[Array, ""]
     traded: Float[Array, ""]
 
 
@@ -201,10 +206,10 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
         repaid=(_worth(orders, wanted.here) - jnp.sum(done.slippage) - taken - fee) * money,
         bad_debt=between.loss * money,
         fee=fee * money,
-        # The market pays the accounts themselves: in between takers alone earn anything.
+        # The market pays the accounts themselves, or those who take positions over.
         keeper_paid=jnp.sum(orders.sold * dealt.received)
         - jnp.sum(orders.bought * dealt.paid)
-        - taken * money,
+        - done.earned * money,
         deleveraged=between.loss * money,
     )
     state = dataclasses.replace(
@@ -233,12 +238,9 @@ def _settled(
     marks: Marks,
 ) -> Settled:
     """Return accounts after their positions were closed at the round's prices."""
-    slot, here, between = slot_of(venue), wanted.here, wanted.deleveraging
-    mid = select(dealt.before.mid, slot.underlying)
-    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    here, between = wanted.here, wanted.deleveraging
     closed = held.size * wanted.closing
-    sells = closed * here.delta[:, None] > 0
-    price = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    market, price = _prices(venue, closed, here, dealt)
     swapped = held.size * between.fraction
     units, settlement = held.posted * wanted.selling, dealt.before.mid[settlement_of(venue)]
     brought = dealt.received[np.asarray(posted_assets(venue), int)] / settlement
@@ -251,12 +253,11 @@ def _settled(
         posted=old.posted - wanted.selling,
         cash=old.cash + jnp.sum(realised, axis=0) + between.cash + proceeds,
     )
-    notional = jnp.sum(jnp.abs(closed) * here.notional[:, None], axis=0)
+    charged = jnp.sum(wanted.fee * jnp.abs(closed) * here.notional[:, None], axis=0)
     equity = held.equity(kept, here)
     slippage = jnp.sum(closed * (here.value[:, None] - price), axis=0)
-    due = slot.close.fee * notional
-    due = due if wanted.due is None else due + wanted.due
-    fee = smaller(due, jnp.where(equity > 0, equity, 0.0))
+    charged = charged if wanted.due is None else charged + wanted.due
+    fee = smaller(charged, jnp.where(equity > 0, equity, 0.0))
     taken = _taken(wanted.discount, slippage, equity - fee)
     left = held.collateral + kept.cash - fee - taken
     gone = (left > 0) & jnp.all(held.size * kept.fraction == 0, axis=0)
@@ -266,6 +267,7 @@ def _settled(
         slippage=slippage + jnp.sum(units * here.posted[:, None], axis=0) - proceeds,
         fee=fee,
         taken=taken,
+        earned=jnp.sum(closed * (market - price)) + jnp.sum(taken),
         traded=jnp.sum(closed * (price - marks.value[:, None])) + jnp.sum(proceeds),
     )
 
@@ -277,6 +279,21 @@ def _taken(discount: PerAccount | None, slippage: PerAccount, equity: PerAccount
         return none
     beyond = jnp.where(discount > slippage, discount - slippage, none)
     return smaller(beyond, jnp.where(equity > 0, equity, none))
+
+
+def _prices(
+    venue: Venue, closed: PerPosition, here: Marks, dealt: Dealt
+) -> tuple[PerPosition, PerPosition]:
+    """Return what a unit of each position brings in the market, and what its account gets."""
+    slot = slot_of(venue)
+    mid = select(dealt.before.mid, slot.underlying)
+    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    sells = closed * here.delta[:, None] > 0
+    market = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    if slot.taker_fee is None:
+        return market, market
+    fee = jnp.sign(closed) * slot.taker_fee * here.notional[:, None]
+    return market, here.value[:, None] - fee
 
 
 def _worth(orders: Offer, here: Marks) -> Float[Array, ""]:

@@ -40,11 +40,6 @@ class AuctionOrders:
 
     terms: PortfolioAuctionTerms
 
-    @property
-    def fee(self) -> Float[Array, ""]:
-        """Nothing of the notional: the fund gets a share of the value sold."""
-        return jnp.zeros_like(self.terms.fee)
-
     def threshold(self, requirement: PerAccount, notional: PerAccount) -> PerAccount:
         """Return the equity below which an account is called."""
         del notional
@@ -75,6 +70,7 @@ class AuctionOrders:
             share=jnp.broadcast_to(share[None, :], held.count.shape),
             largest=jnp.ones_like(self.terms.fee),
             called=called,
+            fee=jnp.zeros_like(held.count),
             forfeited=nothing,
             memory=memory,
             due=called * opening_fee(self.terms, account)[0],
@@ -90,12 +86,7 @@ class RepaidOrders:
     is what repaying costs in the market.
 
     Source: Opyn Gamma Controller `liquidate`; see `OptionBuyback`.
-
-    Attributes:
-        fee: nothing.
     """
-
-    fee: Float[Array, ""]
 
     def threshold(self, requirement: PerAccount, notional: PerAccount) -> PerAccount:
         """Return the equity below which an account is called."""
@@ -121,8 +112,9 @@ class RepaidOrders:
         called = gate(edge - held.equity, held.requirement, width)
         return Orders(
             share=jnp.broadcast_to(called[None, :], held.count.shape),
-            largest=jnp.ones_like(self.fee),
+            largest=jnp.ones((), called.dtype),
             called=called,
+            fee=jnp.zeros_like(held.count),
             forfeited=jnp.zeros_like(called),
             memory=memory,
         )

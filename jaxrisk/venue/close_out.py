@@ -46,6 +46,7 @@ class Orders:
     Attributes:
         share: of what stands of each position, in [0, 1].
         largest: of the opening position, the largest share that is closed in a round.
+        fee: of the notional closed, to the insurance fund as far as the account has equity left.
         called: 1 where an account is called, 0 elsewhere; between them on the smooth trigger.
         forfeited: part that the insurance fund takes of what is left in the settlement currency, of
             an account that is closed whole.
@@ -57,6 +58,7 @@ class Orders:
 
     share: Positions
     largest: Float[Array, ""]
+    fee: Positions
     called: PerAccount
     forfeited: PerAccount
     memory: Any
@@ -66,11 +68,6 @@ class Orders:
 
 class CloseRule(Protocol):
     """Who is called and how much is closed."""
-
-    @property
-    def fee(self) -> Float[Array, ""]:
-        """Fraction of what is closed that the insurance fund gets, as far as equity is left."""
-        ...
 
     def threshold(self, requirement: PerAccount, notional: PerAccount) -> PerAccount:
         """Return the equity below which an account is called.
@@ -150,6 +147,7 @@ class CloseOut:
         return Orders(
             share=jnp.broadcast_to((called * share)[None, :], held.count.shape),
             largest=self.largest,
+            fee=jnp.full_like(held.count, self.fee),
             called=called,
             forfeited=jnp.where(share < 1, jnp.zeros_like(called), self.forfeit * called),
             memory=memory,
@@ -171,11 +169,6 @@ class WholeClose:
     """
 
     reserve: Float[Array, ""]
-
-    @property
-    def fee(self) -> Float[Array, ""]:
-        """Nothing before the rest."""
-        return jnp.zeros_like(self.reserve)
 
     def threshold(self, requirement: PerAccount, notional: PerAccount) -> PerAccount:
         """Return the equity below which an account is called."""
@@ -200,6 +193,7 @@ class WholeClose:
         return Orders(
             share=jnp.broadcast_to(called[None, :], held.count.shape),
             largest=jnp.ones_like(self.reserve),
+            fee=jnp.zeros_like(held.count),
             called=called,
             forfeited=called,
             memory=memory,

@@ -144,6 +144,8 @@ class MarginAccounts:
         opening_volatility: `(contract,)` implied, of options; any positive number elsewhere.
         requirement: how much equity positions need.
         close: who is called and how much is closed.
+        taker_fee: what those who take positions over are paid of their notional; they then sell
+            them for their own account. `None` where accounts are dealt at the market themselves.
         ranking: who is deleveraged first, where winners stand behind the funds.
         funding: of perpetuals; `None` for none.
         moves: of implied volatilities; `None` where they stay.
@@ -158,6 +160,7 @@ class MarginAccounts:
     requirement: Requirement
     close: CloseRule
     ranking: Ranking
+    taker_fee: Float[Array, ""] | None = None
     funding: Funding | None = None
     moves: VolatilityMoves | None = None
     posted: PostedCollateral | None = None

@@ -100,6 +100,7 @@ class SlicedOrders:
         return Orders(
             share=jnp.where(taken[None] > 0, due[None], called[None] * share),
             largest=jnp.ones_like(self.fee),
+            fee=jnp.full_like(held.count, self.fee),
             called=jnp.where(taken > 0, taken, called),
             forfeited=taken,
             memory=SliceMemory(
@@ -166,6 +167,7 @@ class TierOrders:
         return Orders(
             share=called[None] * jnp.where(held.count > 0, share, jnp.zeros_like(share)),
             largest=jnp.ones_like(self.fee),
+            fee=jnp.full_like(held.count, self.fee),
             called=called,
             forfeited=jnp.zeros_like(called),
             memory=memory,
@@ -243,6 +245,7 @@ class BlockOrders:
         return Orders(
             share=share,
             largest=one,
+            fee=jnp.full_like(held.count, self.fee),
             called=called,
             forfeited=jnp.zeros_like(called),
             memory=BlockMemory(

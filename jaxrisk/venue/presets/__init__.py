@@ -20,6 +20,7 @@ from jaxrisk.venue.presets.crvusd import PRESET as _CRVUSD
 from jaxrisk.venue.presets.crvusd import crvusd as crvusd
 from jaxrisk.venue.presets.deribit import PRESET as _DERIBIT
 from jaxrisk.venue.presets.derive import PRESET as _DERIVE
+from jaxrisk.venue.presets.drift_v2 import PRESET as _DRIFT_V2
 from jaxrisk.venue.presets.dydx_v4 import PRESET as _DYDX_V4
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
 from jaxrisk.venue.presets.euler_v2 import euler_v2 as euler_v2
@@ -74,6 +75,7 @@ PRESETS: dict[str, Preset] = {
     "binance_usdm": _BINANCE_USDM,
     "bitmex": _BITMEX,
     "bybit": _BYBIT,
+    "drift_v2": _DRIFT_V2,
     "dydx_v4": _DYDX_V4,
     "hyperliquid": _HYPERLIQUID,
     "okx": _OKX,

@@ -83,7 +83,7 @@ def binance_coinm(
             range.
     """
     listing = listed("binance_coinm", accounts, assets, options)
-    listing.refuse_options()
+    listing.check_perpetuals()
     check_bounds(listing.name, face=(face, 1e-9, np.inf))
     listing = listing.with_contracts([perpetual(face, inverse=True) for _ in listing.rows])
     return binance_usdm.liquidated_by_brackets(

@@ -127,7 +127,7 @@ def binance_usdm(
         ValueError: a contract is no perpetual or has no tiers, or a parameter is out of range.
     """
     listing = listed("binance_usdm", accounts, assets, options)
-    listing.refuse_options()
+    listing.check_perpetuals()
     return liquidated_by_brackets(
         listing,
         marginal_tiers(listing, TIERS),

@@ -120,7 +120,7 @@ def bitmex(accounts: Accounts, assets: Sequence[str], **options: Unpack[MarginOp
         ValueError: a contract is no perpetual on the coin or has no risk limits.
     """
     listing = listed("bitmex", accounts, assets, options)
-    listing.refuse_options()
+    listing.check_perpetuals()
     listing = listing.with_contracts([perpetual(1.0, inverse=True) for _ in listing.rows])
     shipped = {"XBTUSD": brackets(RISK_LIMITS["XBTUSD"])}
     tiers = slab_tiers(listing, shipped, by_count=False)

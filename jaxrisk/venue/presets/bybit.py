@@ -95,7 +95,7 @@ def bybit(
         ValueError: a contract is no perpetual or has no tiers, or a parameter is out of range.
     """
     listing = listed("bybit", accounts, assets, options)
-    listing.refuse_options()
+    listing.check_perpetuals()
     if kind not in KINDS:
         raise ValueError(f"{listing.name}: kind {kind!r}: expected one of {', '.join(KINDS)}")
     check_bounds(

@@ -120,7 +120,7 @@ def dydx_v4(
         ValueError: a contract is no perpetual or has no tier, or a parameter is out of range.
     """
     listing = listed("dydx_v4", accounts, assets, options)
-    listing.refuse_options()
+    listing.check_perpetuals()
     check_bounds(
         listing.name,
         block_seconds=(block_seconds, 1e-3, math.inf),

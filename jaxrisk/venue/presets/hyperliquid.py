@@ -165,7 +165,7 @@ def hyperliquid(
         ValueError: a contract is no perpetual or has no tiers, or a parameter is out of range.
     """
     listing = listed("hyperliquid", accounts, assets, options)
-    listing.refuse_options()
+    listing.check_perpetuals()
     check_bounds(listing.name, vault_hours=(vault_hours, 0.0, math.inf))
     shipped = {name: brackets(*row) for name, row in LEVERAGE.items()}
     return listing.venue(

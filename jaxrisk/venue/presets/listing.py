@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 from numpy.typing import ArrayLike
 
-from jaxrisk.market.contract import Contracts, table
+from jaxrisk.market.contract import Contracts, is_perpetual, table
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.close_out import CloseOut
 from jaxrisk.venue.deleverage_ranking import LeveredGain
@@ -196,16 +196,22 @@ class Listing:
         """Return the same number for every contract."""
         return self.array([value] * len(self.rows))
 
-    def refuse_options(self) -> None:
+    def check_perpetuals(self) -> None:
         """Check that all contracts are perpetuals.
 
         Raises:
-            ValueError: one is an option or a future.
+            ValueError: one is an option, or ends.
         """
-        for name, row in zip(self.instruments, self.rows, strict=True):
-            if float(row.terms.expiry[0]) != 0:
-                kind = "an option" if row.is_option else "a future"
-                raise ValueError(f"{self.name}: {name}: {kind}; this venue has perpetuals only")
+        rows = list(zip(self.instruments, self.rows, strict=True))
+        options = [name for name, row in rows if row.is_option]
+        futures = [
+            name for name, row in rows if not (row.is_option or bool(is_perpetual(row.terms)[0]))
+        ]
+        for held, kind in ((options, "an option"), (futures, "a future")):
+            if held:
+                raise ValueError(
+                    f"{self.name}: {', '.join(held)}: {kind}; this venue has perpetuals only"
+                )
 
     def with_contracts(self, terms: Sequence[Contracts]) -> "Listing":
         """Return the listing with contracts of other terms.

@@ -197,7 +197,7 @@ def okx(
         ValueError: a contract is no perpetual or has no tiers, or a parameter is out of range.
     """
     listing = listed("okx", accounts, assets, options)
-    listing.refuse_options()
+    listing.check_perpetuals()
     check_bounds(
         listing.name,
         funding_cap=(funding_cap, 0.0, math.inf),

@@ -106,7 +106,7 @@ def opyn(
     return listing.venue(
         volatility=smile.volatility,
         requirement=_requirement(listing, margin, product),
-        close=RepaidOrders(fee=listing.array(0.0)),
+        close=RepaidOrders(),
         ranking=LeveredGain(),
         behind=Behind.NOBODY,
         moves=smile.moves,

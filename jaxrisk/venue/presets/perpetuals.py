@@ -45,7 +45,7 @@ def perpetuals(
         ValueError: an instrument is unknown or an option, or a parameter out of range.
     """
     listing = listed("perpetuals", accounts, assets, options, ClosingOptions)
-    listing.refuse_options()
+    listing.check_perpetuals()
     if not funding_hours > 0:
         raise ValueError(
             f"{listing.name}: funding_hours {funding_hours:g}: expected a positive number"
