@@ -154,7 +154,8 @@ class Buffered:
     def __init__(self, rates, factors, fee, insurance, initial, duration, step):
         self.rates, self.factors, self.fee, self.insurance = rates, factors, fee, insurance
         self.initial, self.duration, self.step = initial, duration, step
-        self.elapsed, self.freed, self.fees = {}, {}, {}
+        self.elapsed: dict[int, float] = {}
+        self.freed, self.fees = {}, {}
         self.waits = set()
 
     def wait(self, years):
