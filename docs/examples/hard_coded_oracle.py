@@ -387,4 +387,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).exists():
+        sys.exit(
+            "usage: python docs/examples/hard_coded_oracle.py FOLDER, the record named at the top"
+        )
     main(Path(sys.argv[1]))
