@@ -137,6 +137,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "USD",
             "funding that accounts of {venue} paid to whoever stands outside of the book",
         ),
+        ("owner_cash_{venue}_usd", "USD", "cash that owners added to accounts on {venue}"),
+        ("owner_freed_{venue}_usd", "USD", "cash that owners took out of accounts on {venue}"),
+        ("owner_sold_{venue}_usd", "USD", "collateral that owners on {venue} sold"),
+        ("owner_repaid_{venue}_usd", "USD", "debt that owners on {venue} repaid"),
+        ("owner_drawn_{venue}_usd", "USD", "new debt that owners on {venue} drew"),
+        (
+            "owner_slippage_{venue}_usd",
+            "USD",
+            "what owners on {venue} lost to market prices by selling and buying",
+        ),
         ("unsold_{venue}_usd", "USD", "collateral {venue} took over and has not sold at the end"),
         ("vault_{vault}_stated_share_price", "1", "share price that {vault} states, opening 1"),
         (

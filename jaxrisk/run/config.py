@@ -17,6 +17,7 @@ from jaxrisk.run.fields import (
     Bonus,
     Confidence,
     Count,
+    CountOrZero,
     Fraction,
     FractionInside,
     FractionOrZero,
@@ -33,6 +34,7 @@ from jaxrisk.run.fields import (
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
 from jaxrisk.run.oracle_config import OracleSection
+from jaxrisk.run.owner_config import OwnersSection, PolicySection
 
 Measure = Literal[
     "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
@@ -82,6 +84,26 @@ class KeeperSection(Section):
     """Profit wanted, fraction of the debt repaid."""
     policy: Literal["best_pair", "pro_rata"] = "best_pair"
     """Which collateral and debt the keeper takes."""
+    capital_usd: NonNegative | None = None
+    """What keepers can pay with in all, USD; default as much as it takes."""
+    capital_half_life_hours: Positive | None = None
+    """Half-life in which spent capital comes back as they sell, hours; goes with capital_usd."""
+    latency_steps: CountOrZero = 0
+    """Steps in which an account was callable before the one in which it is called."""
+    congestion: NonNegative = 0.0
+    """Rise of the cost of a call with every other call in the step, fraction of cost_usd."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = []
+        if (self.capital_usd is None) != (self.capital_half_life_hours is None):
+            problems.append(
+                (("capital_half_life_hours",), "goes with capital_usd, and only so: give both")
+            )
+        if self.congestion > 0 and self.cost_usd == 0:
+            problems.append((("congestion",), "raises a cost of 0; give cost_usd"))
+        raise_problems(problems)
+        return self
 
 
 class VenueAssetSection(Section):
@@ -233,6 +255,8 @@ class Config(Section):
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
     claims: dict[str, ClaimSection] = Field(default_factory=dict)
+    owners: OwnersSection = Field(default_factory=OwnersSection)
+    policies: dict[str, PolicySection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -325,6 +349,7 @@ def _reference_problems(config: Config) -> list[Problem]:
         venues += [(("claims", claim, "deposits", name), name) for name in behind.deposits]
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
+    venues += [(("policies", label, "venue"), own.venue) for label, own in config.policies.items()]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (

@@ -20,6 +20,7 @@ from jaxrisk.run.columns import bearer_column
 from jaxrisk.run.config import Config
 from jaxrisk.run.formatting import headline
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.owners import OwnerFlow
 from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
@@ -94,11 +95,30 @@ def scenario_table(
             table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
         if venue.residual in (Residual.BORROWERS, Residual.LENDERS):
             table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
+        table |= {name: clean(wide(x)) for name, x in _owner_columns(venue, v, outcome)}
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
         table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
         table[f"vault_{vault.name}_marked_share_price"] = wide(marked)
     return table
+
+
+def _owner_columns(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
+    """Return what owners did on a venue in each scenario, nothing where they do not act."""
+    if outcome.owner_flows is None:
+        return []
+    flow = lambda entry: np.asarray(outcome.owner_flows)[:, entry, index]
+    slippage = flow(OwnerFlow.SOLD) - flow(OwnerFlow.PROCEEDS)
+    slippage = slippage + flow(OwnerFlow.SPENT) - flow(OwnerFlow.BOUGHT)
+    columns = {
+        "cash": flow(OwnerFlow.PAID_IN),
+        "freed": flow(OwnerFlow.TAKEN_OUT),
+        "sold": flow(OwnerFlow.SOLD),
+        "repaid": flow(OwnerFlow.REPAID),
+        "drawn": flow(OwnerFlow.DRAWN),
+        "slippage": slippage,
+    }
+    return [(f"owner_{name}_{venue.name}_usd", values) for name, values in columns.items()]
 
 
 def _at_stake(venue: Venue) -> Pool:

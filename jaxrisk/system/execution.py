@@ -58,6 +58,8 @@ class Play:
         bearers: who stands behind the venue's funds, each with the property of `Outcome` that says
             what it bore; empty where the venue's residual bearer does.
         idle_without_offers: whether `go` changes nothing where nothing is offered.
+        owners_act: whether fractions of collateral and debt are all that stands of an account, so
+            that its owner can add and take some.
     """
 
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
@@ -69,18 +71,25 @@ class Play:
     margin: Callable[[Venue, Float[Array, " asset"]], MarginFigures] | None = None
     bearers: tuple[tuple[str, str], ...] = ()
     idle_without_offers: bool = False
+    owners_act: bool = False
 
 
 _PLAYS: dict[type, Play] = {
-    KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go, idle_without_offers=True),
+    KeeperCalls: Play(
+        look=keeper_calls.look, go=keeper_calls.go, idle_without_offers=True, owners_act=True
+    ),
     AbsorbedStock: Play(
-        look=absorbed_stock.look, go=absorbed_stock.go, unsold=absorbed_stock.unsold
+        look=absorbed_stock.look,
+        go=absorbed_stock.go,
+        unsold=absorbed_stock.unsold,
+        owners_act=True,
     ),
     AuctionedLots: Play(
         look=auctioned_lots.look,
         go=auctioned_lots.go,
         wait=auctioned_lots.wait,
         unsold=auctioned_lots.unsold,
+        owners_act=True,
     ),
     DepositPool: Play(look=pool_play.look, go=pool_play.go, wait=pool_play.wait),
     LenderAuctions: Play(look=lender_play.look, go=lender_play.go, wait=lender_play.wait),

@@ -21,7 +21,7 @@ from jaxrisk.system.calls import (
     wanted_calls,
 )
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.policy import Prices
+from jaxrisk.system.policy import Keeper, Prices
 from jaxrisk.system.system import AccountLedger, StepRules, System, VenueState
 from jaxrisk.venue.incentive import bonus_share
 from jaxrisk.venue.venue import Venue, changed_pool
@@ -75,16 +75,20 @@ def look(
             capacity=select(volume / market.mid, accounts.collateral_assets),
         )
     calls, within, moved = [], [], {}
-    for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
+    for tranche, pair, touched, ready in zip(
+        book, _pairs(state), state.touched, _ready(keeper, state), strict=True
+    ):
         prices = working[tranche.category]
-        want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, rules.width)
+        want = lambda p, t=tranche, q=prices, r=ready: wanted_calls(
+            keeper, venue, t, p, q, rules.width, r
+        )
         hit = touched
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
         elif rules.skips_idle:
             hit = jnp.any(callable_accounts(venue, tranche, pair, prices, rules.width))
         if rules.called_only:
-            calls.append(called(keeper, venue, tranche, pair, prices, rules.width))
+            calls.append(called(keeper, venue, tranche, pair, prices, rules.width, ready))
         elif tranche.skippable or rules.skips_idle:
             none = lambda p, t=tranche: no_calls(t.accounts, p, whole=venue.close.whole)
             calls.append(lax.cond(hit, want, none, pair))
@@ -96,6 +100,13 @@ def look(
         _offer(venue, summed(moved[category]), market, seen, growth) for category in _classes(book)
     )
     return Wanted(calls=tuple(calls), within=tuple(within)), offers
+
+
+def _ready(keeper: Keeper, state: VenueState) -> tuple[Bool[Array, " account"] | None, ...]:
+    """Return by tranche which accounts keepers have had the time to call; `None` for all."""
+    if keeper.latency is None or state.callable_steps is None:
+        return (None,) * len(state.collateral)
+    return tuple(steps > keeper.latency for steps in state.callable_steps)
 
 
 def _classes(book: Book) -> list[int]:

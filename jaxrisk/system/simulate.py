@@ -89,6 +89,8 @@ class Outcome:
         unconverged: share of steps whose cascade was cut off.
         conservation_error: largest imbalance of a balance sheet at the end, over its size.
         rate: `(asset,)` final exchange rates; `None` where no asset is a claim on a venue.
+        owner_flows: `(owner_flow, venue)` cumulated trades of owners, entries as in `OwnerFlow`;
+            `None` where owners do nothing.
     """
 
     flows: Float[Array, "*scenario flow venue"]
@@ -100,6 +102,7 @@ class Outcome:
     unconverged: Float[Array, "*scenario"]
     conservation_error: Float[Array, "*scenario"]
     rate: Float[Array, "*scenario asset"] | None = None
+    owner_flows: Float[Array, "*scenario owner_flow venue"] | None = None
 
     @property
     def liquidated(self) -> Float[Array, "*scenario venue"]:
@@ -443,6 +446,7 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
         unconverged=state.unconverged / steps,
         conservation_error=jnp.max(errors),
         rate=jnp.exp(state.market.log_ratio) if system.claims else None,
+        owner_flows=None if state.owners is None else state.owners.flows,
     )
 
 

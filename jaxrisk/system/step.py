@@ -1,4 +1,4 @@
-"""The one step: move, accrue, reprice, see, cascade, absorb.
+"""The one step: move, accrue, reprice, see, act, prepare, cascade, absorb.
 
 Read this file first. Every verb is a pure function from a state to the next; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
@@ -14,10 +14,12 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
+from jaxrisk.system.act import act
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
 from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.keepers import prepare
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import Balance
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
@@ -44,6 +46,8 @@ def step(
     state = accrue(system, books, rules, state)
     state = reprice(system, books, state)
     state = see(system, state)
+    state = act(system, books, rules, state)
+    state = prepare(system, books, rules, state)
     state = cascade(system, books, rules, state)
     state = absorb(system, state)
     return reprice(system, books, state)
