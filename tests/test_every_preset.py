@@ -21,6 +21,7 @@ from jaxrisk.venue.presets import PRESETS
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 from tests import band_venues, call_venues, lender_systems, pool_systems, systems, takeover_systems
+from tests.test_stop_orders import portfolios
 
 FUNDS = 1e4
 
@@ -43,7 +44,7 @@ def every_preset() -> System:
     taken_over = takeover_systems.random_system(1, funds=FUNDS).venues[1:]
     bands = dataclasses.replace(band_venues.band_venue(1, dtype=np.float64), name="crvusd")
     lenders = lender_systems.lender_venue(1)
-    others = [*call_venues.every_venue(1, funds=FUNDS), *taken_over, lenders, bands]
+    others = [*call_venues.every_venue(1, funds=FUNDS), portfolios(1), *taken_over, lenders, bands]
     return dataclasses.replace(
         system, venues=(*system.venues[:2], *map(on_the_common_market, others), *on_margin())
     )

@@ -9,6 +9,7 @@ from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.margin_accounts import MarginAccounts
+from jaxrisk.venue.stop_orders import StopOrders
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -19,6 +20,7 @@ _DRIFT = {
 }
 
 _EXECUTION_NOTES = {
+    StopOrders: "holders sell at any price, all of an asset mix in proportion; nobody calls them",
     AbsorbedStock: "accounts are absorbed at once, and the stock is sold later",
     AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
     DepositPool: "deposits pay for liquidations at once and neither come nor go; depositors sell a "
@@ -61,6 +63,7 @@ def assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
         "with volatility and with the forced flow",
         _keeper_note(config),
         _owner_note(config),
+        *_halt_notes(config),
         "suppliers do not withdraw; collateral earns no interest",
         *claim_texts(config),
         "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
@@ -77,6 +80,18 @@ def _owner_note(config: Config) -> str:
         f"account holders, before keepers: {', '.join(dict.fromkeys(kinds))}; debt is drawn and "
         "repaid at market prices, and nobody else opens or closes anything"
     )
+
+
+def _halt_notes(config: Config) -> list[str]:
+    halts = config.halts
+    notes = [
+        f"{name} stops for {own.steps} steps once a price moves by {own.move:.0%} within one"
+        for name, own in halts.venues.items()
+    ]
+    if halts.market_move is not None:
+        move = f"its price moves by {halts.market_move:.0%} within one"
+        notes.append(f"a market closes for {halts.market_steps} steps once {move}")
+    return notes
 
 
 def _keeper_note(config: Config) -> str:

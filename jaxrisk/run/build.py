@@ -14,6 +14,7 @@ from jaxrisk.market.state import Market
 from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
 from jaxrisk.run.assumptions import assumptions
+from jaxrisk.run.build_behaviour import build_halts, with_owners
 from jaxrisk.run.build_claims import put_claims
 from jaxrisk.run.build_market import (
     HOURS_A_YEAR,
@@ -23,7 +24,6 @@ from jaxrisk.run.build_market import (
     volatilities,
 )
 from jaxrisk.run.build_oracle import build_oracle
-from jaxrisk.run.build_owners import with_owners
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
@@ -113,9 +113,10 @@ def build(config: Config) -> Built:
         liquidity=build_liquidity(config, history, dtype),
         venues=tuple(venues),
         keeper=_keeper(config, dtype),
+        halts=build_halts(config.halts, tuple(config.venues), dtype),
     )
     system = put_claims(config, system, [book.account_id for book in books])
-    system = with_owners(system, [b.owner for b in books], config.owners, config.policies)
+    system = with_owners(system, [book.owner for book in books], config.owners, config.policies)
     return Built(
         system=system,
         books=tuple(books),
@@ -273,8 +274,9 @@ def _accounts(
     here, source = table.venue == name, table.file or table.source
     if not here.any():
         raise DataError(f"{source}: no position on venue {name}; add some or drop the venue")
-    contracts = PRESETS[section.preset].contracts
-    if not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
+    preset = PRESETS[section.preset]
+    contracts = preset.contracts
+    if preset.debts and not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
         raise DataError(f"{source}: nobody on venue {name} owes; add debts or drop the venue")
     own = {
         "account_id": table.account_id[here],

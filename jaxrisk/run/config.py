@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from jaxrisk.run.behaviour_config import HaltsSection, OwnersSection, PolicySection
 from jaxrisk.run.book_config import BookSection
 from jaxrisk.run.claim_config import ClaimSection
 from jaxrisk.run.fields import (
@@ -34,7 +35,7 @@ from jaxrisk.run.fields import (
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
 from jaxrisk.run.oracle_config import OracleSection
-from jaxrisk.run.owner_config import OwnersSection, PolicySection
+from jaxrisk.run.stress_config import StressSection, stress_problems
 
 Measure = Literal[
     "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
@@ -71,6 +72,8 @@ class RunSection(Section):
     """Levels of value at risk, expected shortfall."""
     rounds: Count = 8
     """Most liquidation rounds within a step."""
+    stresses: tuple[str, ...] = ()
+    """Named stresses that the book is run through as well, see `jaxrisk stresses`."""
     output: Path | None = None
     """Run directory, relative to the working folder; default runs/<config>."""
 
@@ -226,6 +229,8 @@ class SensitivitySection(Section):
     """Scenarios of an estimate."""
     gate_width: FractionInside = 0.02
     """Width of the smoothed trigger, in health factor."""
+    extrapolate: bool = True
+    """Also half the width, to take away the bias of the width where it is seen."""
     bump: FractionInside = 0.02
     """Relative size of the referee's bump."""
 
@@ -254,9 +259,11 @@ class Config(Section):
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
-    claims: dict[str, ClaimSection] = Field(default_factory=dict)
+    stresses: dict[str, StressSection] = Field(default_factory=dict)
     owners: OwnersSection = Field(default_factory=OwnersSection)
     policies: dict[str, PolicySection] = Field(default_factory=dict)
+    halts: HaltsSection = Field(default_factory=HaltsSection)
+    claims: dict[str, ClaimSection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -268,6 +275,7 @@ class Config(Section):
                 *_reference_problems(self),
                 *_claim_problems(self),
                 *_shape_problems(self.market.correlation, self.assets),
+                *stress_problems(self.run.stresses, self.stresses),
             ]
         )
         return self
@@ -350,6 +358,7 @@ def _reference_problems(config: Config) -> list[Problem]:
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
     venues += [(("policies", label, "venue"), own.venue) for label, own in config.policies.items()]
+    venues += [(("halts", "venues", name), name) for name in config.halts.venues]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (

@@ -1,5 +1,6 @@
 """One run from configuration to results: interruptible parts, then measures and report."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,6 +22,7 @@ from jaxrisk.run.config import Config
 from jaxrisk.run.layer_summary import layer_summary
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory
+from jaxrisk.run.stress import stress_rows, stress_table
 from jaxrisk.run.summary import (
     account_table,
     liquidation_map_table,
@@ -291,6 +293,10 @@ def _finish(
     if rows:
         tables["sensitivities"] = sensitivity_table(rows)
     summary = summarise(config, built, scenarios, rows, traced=len(ids))
+    player = functools.partial(part_player, quiet=True)
+    if stresses := stress_rows(config, player=player, quiet=quiet):
+        tables["stresses"] = stress_table(stresses)
+        summary["stresses"] = stresses
     return tables, summary | layer_summary(config, built, plan, trace, scenarios)
 
 

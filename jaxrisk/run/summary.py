@@ -239,6 +239,7 @@ def sensitivity_rows(
         confidence=max(run.confidences),
         rounds=run.rounds,
         width=wanted.gate_width,
+        extrapolate=wanted.extrapolate,
         bump=wanted.bump,
         on_progress=notice,
     )

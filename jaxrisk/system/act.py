@@ -9,7 +9,7 @@ import dataclasses
 from typing import TypeVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import larger, positive_or_one, smaller
@@ -18,6 +18,7 @@ from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.calls import units_behind, value_behind
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.halts import Shut, shut
 from jaxrisk.system.offer import summed
 from jaxrisk.system.owner_policy import Giver, OwnerPolicy, Stance, Wish
 from jaxrisk.system.owners import OwnerState, owner_flows
@@ -41,6 +42,7 @@ class Desk:
         wish: what they want.
         part: of the collateral that is sold.
         due: debt to be repaid out of the proceeds, numeraire; what is beyond goes to wallets.
+        can: whether all markets of an account's collateral are open; `None` where they always are.
         venue: index of the venue.
         place: index of the tranche in the venue's book.
     """
@@ -50,6 +52,7 @@ class Desk:
     wish: Wish
     part: PerAccount
     due: PerAccount
+    can: Bool[Array, " account"] | None
     venue: int = static()
     place: int = static()
 
@@ -96,7 +99,7 @@ def _desks(
     turn: int,
 ) -> list[Desk]:
     """Return the tranches whose owners want something in this turn, or may be asked to give."""
-    desks = []
+    desks, closed = [], shut(system.halts, state.halts, system.venues, state.market)
     for v, (venue, book) in enumerate(zip(system.venues, books, strict=True)):
         for place, tranche in enumerate(book):
             policy, giver = _policy(system, v, tranche, turn), _giver(system, v, tranche)
@@ -106,16 +109,28 @@ def _desks(
                 raise ValueError(f"{venue.name}: its accounts have no owners who can act")
             stance = _stance(venue, tranche, state.venues[v], place, state.market)
             wish = Wish() if policy is None else policy.wish(stance, rules.width)
+            can = _can_trade(tranche, state.venues[v].collateral[place], closed)
+            wish = wish if can is None else wish.of(can)
             none = jnp.zeros_like(stance.debt)
             part = none if wish.sold is None else wish.sold
             due = jnp.where(part > 0, stance.debt, none)
             desks.append(
                 Desk(
                     tranche=tranche, stance=stance, wish=wish,
-                    part=part, due=due, venue=v, place=place,
+                    part=part, due=due, can=can, venue=v, place=place,
                 )
             )  # fmt: skip
     return desks
+
+
+def _can_trade(
+    tranche: Tranche, standing: Float[Array, "share account"], closed: Shut | None
+) -> Bool[Array, " account"] | None:
+    if closed is None:
+        return None
+    accounts = tranche.accounts
+    stuck = select(closed.markets.astype(standing.dtype), accounts.collateral_assets)
+    return value_behind(accounts.collateral, standing, stuck) == 0
 
 
 def _policy(system: System, venue: int, tranche: Tranche, turn: int) -> OwnerPolicy | None:
@@ -190,6 +205,7 @@ def _with_gifts(system: System, state: State, desks: list[Desk]) -> list[Desk]:
         giver = _giver(system, desk.venue, desk.tranche)
         if giver is not None:
             calm = desk.part == 0
+            calm = calm if desk.can is None else calm & desk.can
             calm = calm if desk.wish.cash is None else calm & (desk.wish.cash == 0)
             calm = calm if desk.wish.drawn is None else calm & (desk.wish.drawn == 0)
             idle = calm.astype(desk.part.dtype)

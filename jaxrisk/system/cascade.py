@@ -25,7 +25,9 @@ from jaxrisk.system.claim_exit import (
     ways_out,
 )
 from jaxrisk.system.claim_prices import repriced
-from jaxrisk.system.execution import play_of
+from jaxrisk.system.execution import Play
+from jaxrisk.system.halted_play import plays_of
+from jaxrisk.system.halts import Shut
 from jaxrisk.system.keepers import crowded, spent, within_capital
 from jaxrisk.system.offer import Dealt, Offer, summed
 from jaxrisk.system.policy import Keeper
@@ -56,13 +58,13 @@ def cascade_round(
     """Return the state after one round, and whether anything happened in it."""
     market = state.market
     facing = dataclasses.replace(system, keeper=crowded(system.keeper, state.keepers))
-    plays = [play_of(venue) for venue in system.venues]
+    closed, plays = plays_of(system, state)
     looks = [
         play.look(facing, venue, book, own, market, rules)
         for play, venue, book, own in zip(plays, system.venues, books, state.venues, strict=True)
     ]
     offers = [own for _, own in looks]
-    go = lambda: _gone_through(system, books, state, looks)
+    go = lambda: _gone_through(system, books, state, plays, looks, closed)
     if not rules.skips_idle or not all(play.idle_without_offers for play in plays):
         return go()
     # The last round of every cascade finds nothing, and in a calm step it is the only one.
@@ -74,24 +76,26 @@ def _gone_through(
     system: System,
     books: tuple[Book, ...],
     state: State,
+    plays: list[Play],
     looks: list[tuple[Any, tuple[Offer, ...]]],
+    closed: Shut | None,
 ) -> tuple[State, Bool[Array, ""]]:
     """Return the state after what is wanted was rationed, and whether anything was done."""
     market, offers = state.market, [own for _, own in looks]
     ways = ways_out(system, books, market, state.venues)
-    shares = _rations(system, state, offers, ways)
+    shares = _rations(system, state, offers, ways, closed)
     through = [_through(own, share) for own, share in zip(offers, shares, strict=True)]
     played = [
-        play_of(venue).go(system, venue, book, own, market, wanted, offer, share)
-        for venue, book, own, (wanted, _), offer, share in zip(
-            system.venues, books, state.venues, looks, through, shares, strict=True
+        play.go(system, venue, book, own, market, wanted, offer, share)
+        for play, venue, book, own, (wanted, _), offer, share in zip(
+            plays, system.venues, books, state.venues, looks, through, shares, strict=True
         )
     ]
     total = summed([offer.sold for _, offer in played])
-    calls = summed([offer.moved.calls for _, offer in played])
-    keeper = crowded(system.keeper, state.keepers, calls)
     venues = tuple(own for own, _ in played)
     after, venues, received = sell_or_redeem(system, books, market, venues, total)
+    calls = summed([offer.moved.calls for _, offer in played])
+    keeper = crowded(system.keeper, state.keepers, calls)
     venues = tuple(
         _with_flows(keeper, venue, own, offer, market, received)
         for venue, own, (_, offer) in zip(system.venues, venues, played, strict=True)
@@ -105,18 +109,14 @@ def _gone_through(
         happened = happened | jnp.any(summed(buyers) > 0)
     dealt = Dealt(before=market, after=after, received=received, paid=paid)
     venues = tuple(
-        _settled(venue, book, own, wanted, dealt)
-        for venue, book, own, (wanted, _) in zip(system.venues, books, venues, looks, strict=True)
+        own if play.settle is None else play.settle(venue, book, own, wanted, dealt)
+        for play, venue, book, own, (wanted, _) in zip(
+            plays, system.venues, books, venues, looks, strict=True
+        )
     )
     after = repriced(system, books, after, venues)
     keepers = spent(state.keepers, [o for own in through for o in own if not o.at_market], calls)
     return dataclasses.replace(state, market=after, venues=venues, keepers=keepers), happened
-
-
-def _settled(venue: Venue, book: Book, state: VenueState, wanted: Any, dealt: Dealt) -> VenueState:
-    """Return the venue once it is known what was paid, where that is the accounts' affair."""
-    settle = play_of(venue).settle
-    return state if settle is None else settle(venue, book, state, wanted, dealt)
 
 
 def _bought(
@@ -145,13 +145,18 @@ def _through(offers: tuple[Offer, ...], shares: tuple[Float[Array, ""], ...]) ->
 
 
 def _rations(
-    system: System, state: State, offers: list[tuple[Offer, ...]], ways: Ways
+    system: System,
+    state: State,
+    offers: list[tuple[Offer, ...]],
+    ways: Ways,
+    closed: Shut | None,
 ) -> list[tuple[Float[Array, ""], ...]]:
     """Return the share of each offer that goes through, by venue and class.
 
     The margin of a class is what it would earn before slippage, after its costs and the return
     that keepers ask for, over what it would sell: so much may be lost in slippage, and no more.
-    Orders at the market come first and whole, and leave the others the rest of the room.
+    Orders at the market come first and whole, and leave the others the rest of the room; in a
+    market that is closed there is none.
     """
     market = state.market
     everything = [offer for own in offers for offer in own]
@@ -175,9 +180,11 @@ def _rations(
     if ahead:
         room = room - summed(ahead)[None, :]
         room = jnp.where(room > 0, room, jnp.zeros_like(room))
+    if closed is not None:
+        room = jnp.where(closed.markets[None, :], jnp.zeros_like(room), room)
     demand = jnp.concatenate([sold, redeemed], axis=1)
-    shares = rations(demand, room_at_issuers(ways, room))
-    shares = iter(within_capital(keeper, state.keepers, classes, shares))
+    allowed = rations(demand, room_at_issuers(ways, room))
+    shares = iter(within_capital(keeper, state.keepers, classes, allowed))
     return [tuple(whole if o.at_market else next(shares) for o in own) for own in offers]
 
 

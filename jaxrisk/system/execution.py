@@ -15,6 +15,7 @@ from jaxrisk.system import (
     margin_book,
     margin_play,
     pool_play,
+    stop_sales,
 )
 from jaxrisk.system.margin_book import MarginFigures
 from jaxrisk.system.offer import Offer
@@ -24,6 +25,7 @@ from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
+from jaxrisk.venue.stop_orders import StopOrders
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -98,6 +100,13 @@ _PLAYS: dict[type, Play] = {
         go=band_trades.go,
         wait=band_trades.wait,
         standing=band_trades.standing,
+    ),
+    StopOrders: Play(
+        look=stop_sales.look,
+        go=stop_sales.go,
+        settle=stop_sales.settle,
+        idle_without_offers=True,
+        owners_act=True,
     ),
     MarginAccounts: Play(
         look=margin_play.look,

@@ -74,6 +74,7 @@ def ladder_applies(system: System) -> tuple[bool, str]:
         "calls cost keepers something": system.keeper.cost is not None,
         "keepers have limits of their own": system.keeper.limited,
         "owners act": system.owners is not None,
+        "trading may stop": system.halts is not None,
     }
     for reason, holds in reasons.items():
         if holds:

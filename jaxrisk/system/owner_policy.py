@@ -7,7 +7,7 @@ far as cash, liquidity and the venue allow. Owners who have nothing left in an a
 from typing import Protocol
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.numerics.gate import gate, positive_or_one, smaller
 from jaxrisk.numerics.pytree import pytree
@@ -54,6 +54,16 @@ class Wish:
     sold: PerAccount | None = None
     drawn: PerAccount | None = None
     discount: Float[Array, ""] | None = None
+
+    def of(self, able: Bool[Array, " account"]) -> "Wish":
+        """Return the wish of the accounts that are able to trade."""
+        only = lambda x: None if x is None else jnp.where(able, x, jnp.zeros_like(x))
+        return Wish(
+            cash=only(self.cash),
+            sold=only(self.sold),
+            drawn=only(self.drawn),
+            discount=self.discount,
+        )
 
 
 class OwnerPolicy(Protocol):

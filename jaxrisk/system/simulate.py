@@ -88,9 +88,9 @@ class Outcome:
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
         conservation_error: largest imbalance of a balance sheet at the end, over its size.
-        rate: `(asset,)` final exchange rates; `None` where no asset is a claim on a venue.
         owner_flows: `(owner_flow, venue)` cumulated trades of owners, entries as in `OwnerFlow`;
             `None` where owners do nothing.
+        rate: `(asset,)` final exchange rates; `None` where no asset is a claim on a venue.
     """
 
     flows: Float[Array, "*scenario flow venue"]
@@ -101,8 +101,8 @@ class Outcome:
     rounds: Float[Array, "*scenario"]
     unconverged: Float[Array, "*scenario"]
     conservation_error: Float[Array, "*scenario"]
-    rate: Float[Array, "*scenario asset"] | None = None
     owner_flows: Float[Array, "*scenario owner_flow venue"] | None = None
+    rate: Float[Array, "*scenario asset"] | None = None
 
     @property
     def liquidated(self) -> Float[Array, "*scenario venue"]:
@@ -445,8 +445,8 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
         rounds=state.rounds / steps,
         unconverged=state.unconverged / steps,
         conservation_error=jnp.max(errors),
-        rate=jnp.exp(state.market.log_ratio) if system.claims else None,
         owner_flows=None if state.owners is None else state.owners.flows,
+        rate=jnp.exp(state.market.log_ratio) if system.claims else None,
     )
 
 

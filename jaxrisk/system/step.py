@@ -19,6 +19,7 @@ from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
 from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.halts import watched
 from jaxrisk.system.keepers import prepare
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import Balance
@@ -113,12 +114,13 @@ def reprice(system: System, books: tuple[tuple[Tranche, ...], ...], state: State
 
 
 def see(system: System, state: State) -> State:
-    """Return the state after every venue's oracle has observed the market."""
+    """Return the state after oracles, and circuit breakers, have seen the market."""
     venues = tuple(
         dataclasses.replace(s, oracle=venue.oracle.observe(s.oracle, state.market))
         for venue, s in zip(system.venues, state.venues, strict=True)
     )
-    return dataclasses.replace(state, venues=venues)
+    halts = watched(system.halts, state.halts, system.venues, state.market)
+    return dataclasses.replace(state, venues=venues, halts=halts)
 
 
 def absorb(system: System, state: State) -> State:

@@ -13,6 +13,7 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import placed
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.halts import Halts, HaltState
 from jaxrisk.system.owners import Owners, OwnerState
 from jaxrisk.system.policy import Keeper
 from jaxrisk.venue.execution import KeeperCalls
@@ -31,7 +32,8 @@ class System:
         keeper: who liquidates.
         claims: assets that are claims on these venues, each after those behind it; put there by
             `jaxrisk.system.claim_scope.with_claims`.
-        owners: who holds the accounts and acts before that; `None` where they do nothing.
+        owners: who holds the accounts and acts before keepers do; `None` where they do nothing.
+        halts: circuit breakers; `None` where nothing ever stops.
     """
 
     market: Market
@@ -41,6 +43,7 @@ class System:
     keeper: Keeper
     claims: tuple[Any, ...] = ()
     owners: Owners | None = None
+    halts: Halts | None = None
 
     @property
     def assets(self) -> tuple[str, ...]:
@@ -207,6 +210,7 @@ class State:
         unconverged: number of steps whose cascade was cut off by the bound on rounds.
         owners: cash and trades of those who hold the accounts; `None` where they do nothing.
         keepers: capital and calls of keepers; `None` where nothing but liquidity limits them.
+        halts: what circuit breakers remember; `None` where there are none.
     """
 
     market: Market
@@ -216,6 +220,7 @@ class State:
     unconverged: Float[Array, ""]
     owners: OwnerState | None = None
     keepers: KeeperState | None = None
+    halts: HaltState | None = None
 
 
 def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
@@ -260,6 +265,7 @@ def opening_state(
         unconverged=zero,
         owners=None if system.owners is None else system.owners.opening(),
         keepers=_opening_keepers(system.keeper, zero),
+        halts=None if system.halts is None else system.halts.opening(system.market),
     )
 
 

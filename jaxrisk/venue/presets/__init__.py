@@ -20,6 +20,8 @@ from jaxrisk.venue.presets.fluid import PRESET as _FLUID
 from jaxrisk.venue.presets.fluid import fluid as fluid
 from jaxrisk.venue.presets.gearbox_v3 import PRESET as _GEARBOX_V3
 from jaxrisk.venue.presets.gearbox_v3 import gearbox_v3 as gearbox_v3
+from jaxrisk.venue.presets.holders import PRESET as _HOLDERS
+from jaxrisk.venue.presets.holders import holders as holders
 from jaxrisk.venue.presets.liquity_v1 import PRESET as _LIQUITY_V1
 from jaxrisk.venue.presets.liquity_v1 import liquity_v1 as liquity_v1
 from jaxrisk.venue.presets.liquity_v2 import PRESET as _LIQUITY_V2
@@ -47,6 +49,7 @@ PRESETS: dict[str, Preset] = {
     "euler_v2": _EULER_V2,
     "fluid": _FLUID,
     "gearbox_v3": _GEARBOX_V3,
+    "holders": _HOLDERS,
     "liquity_v1": _LIQUITY_V1,
     "liquity_v2": _LIQUITY_V2,
     "morpho_blue": _MORPHO_BLUE,

@@ -40,6 +40,7 @@ class Preset:
         asset_options: names of parameters by asset beyond the common ones.
         coverage: whether it takes `coverage`, stakes that are slashed for its deficits.
         contracts: accounts hold contracts; `build` then takes `instruments` and `prices` too.
+        debts: somebody on the venue owes something.
     """
 
     build: Callable[..., Venue]
@@ -50,6 +51,7 @@ class Preset:
     asset_options: tuple[str, ...] = ()
     coverage: bool = False
     contracts: bool = False
+    debts: bool = True
 
     @property
     def options(self) -> tuple[str, ...]:

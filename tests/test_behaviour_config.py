@@ -1,10 +1,14 @@
-"""Owners from a configuration: what is refused, and what a run with them says."""
+"""Owners and halts from a configuration: what is refused, and what a run with them says."""
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jaxrisk.run.build import build
+from jaxrisk.run.load import load_config
+from jaxrisk.venue.presets import PRESETS
 from tests.command_line import BOOK, CONFIG, write_project
+from tests.helpers import assert_close
 
 RESCUE = """
 [owners]
@@ -75,6 +79,46 @@ def test_cash_without_a_policy_and_two_ways_to_give_are_refused(call, tmp_path):
     ended = call("validate", project(tmp_path / "b", RESCUE + twice))
     assert ended.code == 2
     assert "policies.again: accounts on blue give by elsewhere already" in ended.err
+
+
+HALTS = """
+[halts]
+market_move = 0.3
+market_steps = 2
+
+[halts.venues.blue]
+move = 0.2
+steps = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("market_steps = 2\n", "", "halts.market_steps: missing; market_move and market_steps go"),
+        ("market_move = 0.3", "market_move = 30", "did you mean 0.3?"),
+        ("venues.blue", "venues.blu", "halts.venues.blu: no such venue"),
+        ("steps = 1", "steps = 0", "halts.venues.blue.steps = 0: expected a whole number"),
+    ],
+)
+def test_halts_that_do_not_fit_are_refused_by_name(call, tmp_path, old, new, line):
+    assert old in HALTS
+    ended = call("validate", project(tmp_path, HALTS.replace(old, new, 1)))
+    assert ended.code == 2
+    assert line in ended.err
+
+
+def test_halts_are_in_the_system_and_among_its_assumptions(tmp_path):
+    built = build(load_config(project(tmp_path, HALTS), known_presets=PRESETS))
+    halts = built.system.halts
+    assert halts is not None
+    assert halts.markets is not None
+    assert_close(halts.markets.move, -np.log(0.7), rtol=1e-12, atol=0.0)
+    assert [breaker is None for breaker in halts.venues] == [True, False]
+    text = "; ".join(built.assumptions)
+    assert "blue stops for 1 steps once a price moves by 20% within one" in text
+    assert "a market closes for 2 steps once its price moves by 30% within one" in text
+    assert build(load_config(project(tmp_path, ""), known_presets=PRESETS)).system.halts is None
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The [owners] and [policies.*] sections: what holders of accounts have, and do before a call."""
+"""The [owners], [policies.*] and [halts] sections: what holders do, and when all stops."""
 
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from jaxrisk.run.fields import (
+    Count,
     FractionInside,
     FractionOrZero,
     NonNegative,
@@ -98,3 +99,30 @@ class PolicySection(Section):
             text = f"expected at least below ({self.below:g}); are the two swapped?"
             return [(("target",), text)]
         return []
+
+
+class VenueHaltSection(Section):
+    """[halts.venues.NAME]: when a venue stops."""
+
+    move: FractionInside
+    """Fall of a price within a step, or rise as large in logs, beyond which it stops, fraction."""
+    steps: Count
+    """Steps that are lost."""
+
+
+class HaltsSection(Section):
+    """[halts]: circuit breakers of markets, and of venues."""
+
+    market_move: FractionInside | None = None
+    """Fall of a price within a step, or rise as large in logs, that closes its market, fraction."""
+    market_steps: Count | None = None
+    """Steps for which the market is closed."""
+    venues: dict[str, VenueHaltSection] = Field(default_factory=dict)
+    """Breakers of venues, on all prices they deal with."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.market_move is None) != (self.market_steps is None):
+            missing = "market_steps" if self.market_steps is None else "market_move"
+            raise_problems([((missing,), "missing; market_move and market_steps go together")])
+        return self

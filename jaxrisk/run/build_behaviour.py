@@ -1,6 +1,7 @@
-"""Owners of a configuration: who holds which account, what cash they have, what they do."""
+"""Behaviour of a configuration: who holds which account and what they do, and when all stops."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.errors import ConfigError
+from jaxrisk.run.behaviour_config import GIVERS, KEYS_OF, HaltsSection, OwnersSection, PolicySection
 from jaxrisk.run.hints import expected_one_of
-from jaxrisk.run.owner_config import GIVERS, KEYS_OF, OwnersSection, PolicySection
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.halts import Breaker, Halts
 from jaxrisk.system.owner_policy import Band, Deleverage, TopUp, Unwind, Withdraw
 from jaxrisk.system.owners import Owners, VenueOwners
 from jaxrisk.system.system import System
@@ -64,6 +66,28 @@ def with_owners(
         venues=tuple(_venue_owners(venue, policies, dtype) for venue in venues),
     )
     return dataclasses.replace(system, venues=venues, owners=made)
+
+
+def build_halts(config: HaltsSection, venues: Sequence[str], dtype: np.dtype) -> Halts | None:
+    """Return the circuit breakers of a configuration, `None` where it has none.
+
+    Args:
+        config: the breakers; moves are falls, as fractions.
+        venues: names, in the order of the system's.
+        dtype: of its numbers.
+    """
+
+    def breaker(move: float, steps: int) -> Breaker:
+        return Breaker(move=jnp.asarray(-math.log1p(-move), dtype), steps=jnp.asarray(steps, dtype))
+
+    of_venue = lambda own: None if own is None else breaker(own.move, own.steps)
+    made = Halts(
+        markets=None
+        if config.market_move is None or config.market_steps is None
+        else breaker(config.market_move, config.market_steps),
+        venues=tuple(of_venue(config.venues.get(name)) for name in venues),
+    )
+    return None if made.markets is None and not config.venues else made
 
 
 def _wallets(
