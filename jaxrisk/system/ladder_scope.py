@@ -10,7 +10,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from jaxrisk.market.impact import DepthCurveImpact, ImpactLaw
 from jaxrisk.market.liquidity import ConstantDepth, Liquidity
 from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.system.ladder import (
@@ -122,7 +121,7 @@ def ladder_of(system: System, step_years: float) -> tuple[Ladder, LadderMarket]:
     market = LadderMarket(
         price=system.market.price[held],
         debt_price=system.market.price[owed],
-        law=_of_asset(liquidity.law, held),
+        law=liquidity.law.of(held),
         depth=liquidity.depth.depth[held],
         transient=_transient(liquidity, step_years),
         minimum_return=system.keeper.minimum_return,
@@ -141,13 +140,6 @@ def _in_category(incentive: Incentive, category: int) -> Incentive:
     if isinstance(incentive, AssetBonus):
         return dataclasses.replace(incentive, bonus=incentive.bonus[category : category + 1])
     return incentive
-
-
-def _of_asset(law: ImpactLaw, asset: int) -> ImpactLaw:
-    own = slice(asset, asset + 1)
-    if isinstance(law, DepthCurveImpact):
-        return dataclasses.replace(law, share=law.share[own])
-    return dataclasses.replace(law, coefficient=law.coefficient[own])
 
 
 def simulate_ladder(
