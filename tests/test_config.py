@@ -334,7 +334,7 @@ def test_naive_start_is_utc(write):
         (
             'model = "gbm"',
             'model = "shock"\nshock = { falls = { WETH = 30 }, hours = 6 }',
-            "my.toml:9: market.shock.falls.WETH = 30: expected a fraction in [0, 1); "
+            "my.toml:9: market.shock.falls.WETH = 30: expected a fraction in [-100, 1); "
             "did you mean 0.3?",
         ),
         (

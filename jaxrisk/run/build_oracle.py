@@ -43,9 +43,9 @@ def build_oracle(name: str, section: VenueSection, run: RunSection, market: Mark
     problems = _without_source(name, section, market) + _late_prints(name, section, run)
     if problems:
         raise ConfigError(problems)
-    oracle = _source(section, run, market)
     number = lambda value: jnp.asarray(value, market.price.dtype)
     by_asset = lambda table, rest: number([table.get(asset, rest) for asset in market.assets])
+    oracle = _with_prints(_source(section, run, market), section, run, market, by_asset)
     if section.oracle_growth_cap is not None:
         growth = section.oracle_growth_cap * run.step_hours / _HOURS_A_YEAR
         oracle = GrowthCapOracle(
@@ -69,7 +69,7 @@ def build_oracle(name: str, section: VenueSection, run: RunSection, market: Mark
     for asset, price in section.oracle_prices.items():
         index = market.assets.index(asset)
         oracle = FaceValueOracle(others=oracle, face_value=number(price), asset=index)
-    return _with_prints(oracle, section, run, by_asset)
+    return oracle
 
 
 def _source(section: VenueSection, run: RunSection, market: Market) -> Oracle:
@@ -98,9 +98,18 @@ def _source(section: VenueSection, run: RunSection, market: Market) -> Oracle:
     return SpotOracle()
 
 
-def _with_prints(oracle: Oracle, section: VenueSection, run: RunSection, by_asset: Row) -> Oracle:
-    """Return the oracle with its false prices, in whole steps."""
-    prints = section.oracle_prints
+def _with_prints(
+    oracle: Oracle, section: VenueSection, run: RunSection, market: Market, by_asset: Row
+) -> Oracle:
+    """Return the oracle with its false prices, in whole steps.
+
+    A false price of an underlying is one of every pegged asset that is seen through it.
+    """
+    prints = dict(section.oracle_prints)
+    if section.oracle == "exchange_rate" and market.underlying is not None:
+        for asset, followed in zip(market.assets, market.underlying, strict=True):
+            if market.assets[followed] in prints:
+                prints.setdefault(asset, prints[market.assets[followed]])
     if not prints:
         return oracle
     first = {a: math.floor(own.hour / run.step_hours) + 1.0 for a, own in prints.items()}

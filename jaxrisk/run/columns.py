@@ -73,6 +73,7 @@ TABLES: dict[str, str] = {
     "owners": "one row an owner: accounts over all venues netted; where the book names owners",
     "liquidation_map": "debt and contracts that become liquidatable when prices move at once",
     "path_quantiles": "quantiles of prices and losses over time",
+    "stresses": "one row a named stress: what it does to the book",
 }
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -244,6 +245,23 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("time_hours", "hours", "time since the start"),
         *((f"q{q}", "quantity's unit", f"{q} % quantile") for q in ("05", "25", "50", "75", "95")),
         ("mean", "quantity's unit", "mean over scenarios"),
+    ),
+    "stresses": _columns(
+        ("stress", "name", "name of the stress, see `jaxrisk stresses`"),
+        ("title", "text", "what it is"),
+        ("hours", "h", "from the start to the trough"),
+        ("played_hours", "h", "hours played, the same for all stresses of a run"),
+        ("scenarios", "count", "scenarios behind the means: 1 where the path has no noise"),
+        ("bad_debt_usd", "USD", "mean bad debt recognised"),
+        ("liquidated_usd", "USD", "mean collateral seized"),
+        ("borrower_loss_usd", "USD", "mean loss of borrowers to calls and conversions"),
+        ("supplier_loss_usd", "USD", "mean bad debt that no fund covered"),
+        ("shortfall_usd", "USD", "mean debt beyond collateral of accounts open at the end"),
+        ("keeper_profit_usd", "USD", "mean profit of keepers"),
+        ("worst_bad_debt_usd", "USD", "largest bad debt of a scenario"),
+        ("moves", "text", "what the stress does to each asset, and by which rule"),
+        ("bad_debt_{venue}_usd", "USD", "mean bad debt recognised on {venue}"),
+        ("liquidated_{venue}_usd", "USD", "mean collateral seized on {venue}"),
     ),
 }
 

@@ -35,6 +35,7 @@ from jaxrisk.run.fields import (
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
 from jaxrisk.run.oracle_config import OracleSection
+from jaxrisk.run.stress_config import StressSection, stress_problems
 
 Measure = Literal[
     "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
@@ -71,6 +72,8 @@ class RunSection(Section):
     """Levels of value at risk, expected shortfall."""
     rounds: Count = 8
     """Most liquidation rounds within a step."""
+    stresses: tuple[str, ...] = ()
+    """Named stresses that the book is run through as well, see `jaxrisk stresses`."""
     output: Path | None = None
     """Run directory, relative to the working folder; default runs/<config>."""
 
@@ -254,6 +257,7 @@ class Config(Section):
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
+    stresses: dict[str, StressSection] = Field(default_factory=dict)
     owners: OwnersSection = Field(default_factory=OwnersSection)
     policies: dict[str, PolicySection] = Field(default_factory=dict)
     halts: HaltsSection = Field(default_factory=HaltsSection)
@@ -269,6 +273,7 @@ class Config(Section):
                 *_reference_problems(self),
                 *_claim_problems(self),
                 *_shape_problems(self.market.correlation, self.assets),
+                *stress_problems(self.run.stresses, self.stresses),
             ]
         )
         return self

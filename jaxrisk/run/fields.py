@@ -151,6 +151,9 @@ FractionOrZero = Annotated[float, _FLOAT, Range("a fraction", low=0, high=1, sli
 FractionBelowOne = Annotated[
     float, _FLOAT, Range("a fraction", low=0, high=1, open_high=True, slips=_PERCENT)
 ]
+FallOrRise = Annotated[
+    float, _FLOAT, Range("a fraction", low=-100, high=1, open_high=True, slips=_PERCENT)
+]
 FractionInside = Annotated[
     float,
     _FLOAT,

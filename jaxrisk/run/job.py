@@ -1,5 +1,6 @@
 """One run from configuration to results: interruptible parts, then measures and report."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -20,6 +21,7 @@ from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory
+from jaxrisk.run.stress import stress_rows, stress_table
 from jaxrisk.run.summary import (
     account_table,
     liquidation_map_table,
@@ -289,7 +291,12 @@ def _finish(
         tables["owners"] = owners
     if rows:
         tables["sensitivities"] = sensitivity_table(rows)
-    return tables, summarise(config, built, scenarios, rows, traced=len(ids))
+    summary = summarise(config, built, scenarios, rows, traced=len(ids))
+    player = functools.partial(part_player, quiet=True)
+    if stresses := stress_rows(config, player=player, quiet=quiet):
+        tables["stresses"] = stress_table(stresses)
+        summary["stresses"] = stresses
+    return tables, summary
 
 
 def versions() -> dict[str, str]:

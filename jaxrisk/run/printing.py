@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxrisk.run import formatting as fmt
+from jaxrisk.run.stress_config import StressSection
+from jaxrisk.run.stress_text import side_by_side, sourced_figures
 
 PLAIN_WIDTH = 110
 """Width of output that no terminal bounds."""
@@ -134,6 +136,11 @@ def print_summary(
     if rows:
         output.print()
         output.print(sensitivities_table(rows))
+    if stresses := summary.get("stresses"):
+        output.print()
+        output.print(stresses_table(stresses))
+        for row in stresses:
+            output.print(f"{row['stress']}: {'; '.join(row['moves'])}", soft_wrap=True)
     for line in summary.get("data_quality") or ():
         output.print(f"data: {line}")
     run = summary["run"]
@@ -186,6 +193,26 @@ def sensitivities_table(rows: Any, limit: int = 5) -> Table:
             Text(check, style="" if agrees else "yellow"),
         )
     return table
+
+
+def stresses_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what named stresses do to the book, side by side."""
+    table = Table(title="named stresses, USD", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for row in rows:
+        table.add_column(str(row["stress"]), justify="right")
+    for line in side_by_side(rows):
+        table.add_row(*line)
+    return table
+
+
+def print_stresses(stresses: Mapping[str, StressSection]) -> None:
+    """Print a library of stresses on stdout: name, title, figures and their sources."""
+    output = console()
+    for name, stress in stresses.items():
+        output.print(Text(name, style="bold").append(f"  {stress.title}", style="none"))
+        for key, value, source in sourced_figures(stress):
+            output.print(f"    {key} = {value}: {source}", soft_wrap=True)
 
 
 def _chances(probabilities: Mapping[str, Mapping[str, Any]]) -> Text:

@@ -16,6 +16,7 @@ from jaxrisk.run import charts
 from jaxrisk.run import formatting as fmt
 from jaxrisk.run.columns import TABLES
 from jaxrisk.run.store import write_text
+from jaxrisk.run.stress_text import side_by_side
 
 Summary = Mapping[str, Any]
 Tables = Mapping[str, Mapping[str, np.ndarray]]
@@ -92,6 +93,8 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "sensitivities": _sensitivities(summary, tables),
         "solvency": _solvency(summary),
         "vaults": _vaults(summary),
+        "stresses": summary.get("stresses", ()),
+        "stress_lines": side_by_side(summary.get("stresses", ())),
         "assumptions": list(summary.get("assumptions", ())),
         "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(tables)],
         "seconds": {key: fmt.duration(value) for key, value in run.get("seconds", {}).items()},
