@@ -94,7 +94,10 @@ def feedback_gain(
 
 
 def clearing_gap(
-    triggers: Triggers, law: ImpactLaw, depth: Float[Array, ""], log_price: Float[Array, "*price"]
+    triggers: Triggers,
+    law: FallsBySales,
+    depth: Float[Array, ""],
+    log_price: Float[Array, "*price"],
 ) -> Float[Array, "*price"]:
     """Return how far the least clearing log price lies below the greatest, which is the one played.
 
