@@ -55,11 +55,8 @@ def scenario_table(
     """Return the `scenarios` columns of consecutive scenarios, the first of which is `first`."""
     wide = lambda x: np.asarray(x, np.float64)
     count = len(outcome.rounds)
-    mid = wide(system.market.mid)
-    at_stake = sum(
-        float(wide(v.pool[_at_stake(v)]) @ mid[list(v.accounts.debt_assets)]) for v in system.venues
-    )
-    clean = lambda x: np.where(np.abs(x) > _DUST * at_stake, x, 0.0)
+    dust = _dust(system)
+    clean = lambda x: np.where(np.abs(x) > dust, x, 0.0)
     table: dict[str, np.ndarray] = {
         "scenario": np.arange(first, first + count),
         "bad_debt_usd": clean(wide(outcome.bad_debt).sum(axis=1)),
@@ -121,6 +118,15 @@ def _owner_columns(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str
     return [(f"owner_{name}_{venue.name}_usd", values) for name, values in columns.items()]
 
 
+def _dust(system: System) -> float:
+    """Return the loss up to which it is rounding."""
+    mid = np.asarray(system.market.mid, np.float64)
+    return _DUST * sum(
+        float(np.asarray(v.pool[_at_stake(v)], np.float64) @ mid[list(v.accounts.debt_assets)])
+        for v in system.venues
+    )
+
+
 def _at_stake(venue: Venue) -> Pool:
     """Return the row of the balance sheet that losses of a venue are measured against."""
     return Pool.DEBT if play_of(venue).margin is None else Pool.SUPPLIED
@@ -129,8 +135,8 @@ def _at_stake(venue: Venue) -> Pool:
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
-    if behind := play_of(venue).bearers:
-        paid += [getattr(outcome, name)[:, index] for _, name in behind]
+    if (bearers := play_of(venue).bearers) is not None:
+        paid += [getattr(outcome, name)[:, index] for _, name in bearers(venue)]
         return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
@@ -149,8 +155,8 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
-    if behind := play_of(venue).bearers:
-        return (*venue.fund_names, *(bearer for bearer, _ in behind))
+    if (bearers := play_of(venue).bearers) is not None:
+        return (*venue.fund_names, *(bearer for bearer, _ in bearers(venue)))
     own = ("treasury",) if venue.treasury_pays else ()
     pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
     return (*own, *venue.fund_names, *pooled, venue.residual.value)
@@ -209,6 +215,7 @@ def path_quantile_table(system: System, trace: Trace, step_hours: float) -> dict
         series[f"price.{asset}"] = np.column_stack([np.full(len(path), opening[i]), path])
     for name in ("bad_debt", "liquidated", "supplier_loss"):
         path = np.asarray(getattr(trace, name)).sum(axis=2)
+        path = np.where(np.abs(path) > _dust(system), path, 0.0)
         series[f"{name}_usd"] = np.column_stack([np.zeros(len(path)), path])
     table: dict[str, list] = {"quantity": [], "step": [], "time_hours": []}
     table |= {f"q{q:02d}": [] for q in QUANTILES} | {"mean": []}

@@ -65,6 +65,10 @@ class Layout:
         return np.concatenate([np.asarray(m) for m in self.members])
 
 
+NO_TRANCHES = Layout(members=(), reach=(), categories=(), skippable=(), issuers=())
+"""The cut of a book that is not played account by account."""
+
+
 def lay_out(
     venue: Venue, market: Market, health_groups: int, issuers: Sequence[int] = ()
 ) -> Layout:

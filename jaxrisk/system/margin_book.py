@@ -13,10 +13,21 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.margin_accounts import MarginAccounts, MarginState
+from jaxrisk.venue.margin_accounts import (
+    DEFICIT,
+    GAINERS,
+    POSITIONS,
+    WINNERS,
+    Behind,
+    MarginAccounts,
+    MarginState,
+)
 from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
+
+# Amounts below this many roundings of what an account holds are none.
+_ROUNDINGS = 256
 
 Rows = Float[Array, " contract"]
 PerAccount = Float[Array, " account"]
@@ -56,6 +67,7 @@ class Opened:
         entered: `(contract, account)` worth of a unit at that price, settlement currency.
         collateral: `(account,)` settlement currency.
         weight: share of it that counts as backing.
+        begun: `(account,)` profit of all positions at time 0, settlement currency.
         posted: `(asset, account)` units of other assets.
         rule: what those count for and when they are sold; `None` where there are none.
     """
@@ -65,6 +77,7 @@ class Opened:
     entered: PerPosition
     collateral: Float[Array, " account"]
     weight: Float[Array, ""]
+    begun: Float[Array, " account"]
     posted: Float[Array, "asset account"]
     rule: PostedCollateral | None
 
@@ -86,6 +99,12 @@ class Opened:
         if backing:
             return total + self.rule.counted(units, marks.posted)
         return total + jnp.sum(units * marks.posted[:, None], axis=0)
+
+    def dust(self, kept: MarginState) -> Float[Array, " account"]:
+        """Return what is no more than rounding: in proportion to what was added up."""
+        size = jnp.sum(jnp.abs(self.size * self.entered), axis=0)
+        total = self.collateral + jnp.abs(kept.cash) + size
+        return _ROUNDINGS * jnp.finfo(total.dtype).eps * total
 
     def profit(self, kept: MarginState, value: Rows) -> PerPosition:
         """Return the unrealised profit of each position, settlement currency."""
@@ -117,13 +136,16 @@ def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
     """
     held = [part.positions for part in accounts if part.positions is not None]
     joined = lambda parts: jnp.concatenate(parts, axis=-1)
-    entry = joined([p.entry for p in held])
+    size, entry = joined([p.size for p in held]), joined([p.entry for p in held])
+    entered = settlement_value(slot_of(venue).contracts, entry)
+    mark = slot_of(venue).opening_mark()[:, None]
     return Opened(
-        size=joined([p.size for p in held]),
+        size=size,
         entry=entry,
-        entered=settlement_value(slot_of(venue).contracts, entry),
+        entered=entered,
         collateral=joined([part.collateral[0] for part in accounts]),
         weight=venue.collateral.liquidation_threshold[0, 0],
+        begun=jnp.sum(size * (mark - entered), axis=0),
         posted=joined([part.collateral[1:] for part in accounts]),
         rule=slot_of(venue).posted,
     )
@@ -213,16 +235,23 @@ def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
         )
         kept = dataclasses.replace(kept, volatility=moved)
     marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
-    needed = maintenance(venue, kept, held, marks) * money
+    needed = maintenance(venue, kept, held, marks)
+    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0)
     posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
     return MarginFigures(
         collateral=(held.collateral + posted) * money,
         equity=held.equity(kept, marks) * money,
         backing=held.equity(kept, marks, backing=True) * money,
-        notional=jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0) * money,
-        maintenance=needed,
-        called=slot.close.trigger * needed,
+        notional=notional * money,
+        maintenance=needed * money,
+        called=slot.close.threshold(needed, notional) * money,
     )
+
+
+def bearers(venue: Venue) -> tuple[tuple[str, str], ...]:
+    """Return who stands behind the venue's funds, each with the property of `Outcome` it is in."""
+    others = GAINERS if slot_of(venue).behind is Behind.GAINERS else POSITIONS
+    return (WINNERS, "deleveraged"), (others, "socialised"), (DEFICIT, "supplier_loss")
 
 
 def settled_in_underlying(contracts: Contracts) -> Array:

@@ -8,6 +8,7 @@ deficit.
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,10 +32,11 @@ from jaxrisk.system.margin_book import (
     slot_of,
 )
 from jaxrisk.system.margin_ledger import Change, closed_books, fund_left
-from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging
+from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging, ranked
 from jaxrisk.system.offer import Dealt, Moved, Offer
 from jaxrisk.system.system import StepRules, System, VenueState, booked
-from jaxrisk.venue.margin_accounts import Behind, MarginState, closed_fraction
+from jaxrisk.venue.close_out import OpenAccounts
+from jaxrisk.venue.margin_accounts import Behind, MarginState
 from jaxrisk.venue.venue import Venue
 
 Book = tuple[Tranche, ...]
@@ -49,6 +51,11 @@ class Wanted:
     Attributes:
         closing: `(contract, account)` closed by market orders, as a fraction of the opening
             position.
+        fee: `(contract, account)` of the notional closed, to the insurance fund.
+        forfeited: `(account,)` part of the balance of those closed whole that the fund takes.
+        due: `(account,)` paid to the fund beside the fee; `None` for nothing.
+        discount: `(account,)` what takers gain at least; `None` where there are none.
+        memory: of the close-out rule after these orders.
         selling: `(asset, account)` of other collateral sold, as a fraction of what was posted.
         deleveraging: what is closed between accounts.
         here: contracts at the market's mid.
@@ -56,6 +63,11 @@ class Wanted:
     """
 
     closing: PerPosition
+    fee: PerPosition
+    forfeited: PerAccount
+    due: PerAccount | None
+    discount: PerAccount | None
+    memory: Any
     selling: Float[Array, "asset account"]
     deleveraging: Deleveraging
     here: Marks
@@ -76,20 +88,27 @@ def look(
     here = marks_at(venue, kept, market.mid)
     seen = marks_at(venue, kept, venue.oracle.seen(state.oracle, market))
     size = held.size * kept.fraction
-    share = slot.close.share(
-        held.equity(kept, seen, backing=True),
-        maintenance(venue, kept, held, seen),
-        jnp.sum(jnp.abs(size) * seen.notional[:, None], axis=0),
-        rules.width,
+    count = jnp.abs(size)
+    view = OpenAccounts(
+        equity=held.equity(kept, seen, backing=True),
+        requirement=maintenance(venue, kept, held, seen),
+        count=count,
+        notional=count * seen.notional[:, None],
     )
+    orders = slot.close.orders(view, kept.closing, rules.width)
     between = no_deleveraging(held)
     if slot.behind is Behind.WINNERS:
         fund = fund_left(state) / market.mid[settlement_of(venue)]
-        between = deleveraging(held, kept, seen, share, fund)
-    left = kept.fraction - between.fraction
-    closing = closed_fraction(share, left, slot.close.largest)
+        score = slot.ranking.score(ranked(held, kept, seen, view))
+        between = deleveraging(held, kept, seen, orders.called, fund, score)
+    closing = orders.share * (kept.fraction - between.fraction)
     wanted = Wanted(
-        closing=closing,
+        closing=smaller(closing, orders.largest * jnp.ones_like(closing)),
+        fee=orders.fee,
+        forfeited=orders.forfeited,
+        due=orders.due,
+        discount=orders.discount,
+        memory=orders.memory,
         selling=_selling(held, kept, here),
         deleveraging=between,
         here=here,
@@ -160,6 +179,8 @@ class Settled:
         kept: what stands, and cash.
         slippage: `(account,)` what market orders cost beyond the mid.
         fee: `(account,)` paid to the insurance fund.
+        taken: `(account,)` gained by those who took positions over.
+        earned: by all who did, in the market too.
         traded: what outsiders pay for the positions they took over, beyond their worth now, and for
             collateral.
     """
@@ -167,6 +188,8 @@ class Settled:
     kept: MarginState
     slippage: PerAccount
     fee: PerAccount
+    taken: PerAccount
+    earned: Float[Array, ""]
     traded: Float[Array, ""]
 
 
@@ -176,14 +199,17 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
     money = dealt.before.mid[settlement_of(venue)]
     marks = marks_at(venue, old, dealt.after.mid)
     done = _settled(venue, held, old, wanted, dealt, marks)
-    fee, orders = jnp.sum(done.fee), _offer(venue, held, wanted, dealt.before)
+    fee, taken = jnp.sum(done.fee), jnp.sum(done.taken)
+    orders = _offer(venue, held, wanted, dealt.before)
     assert orders.bought is not None
     flows = booked(
-        repaid=(_worth(orders, wanted.here) - jnp.sum(done.slippage) - fee) * money,
+        repaid=(_worth(orders, wanted.here) - jnp.sum(done.slippage) - taken - fee) * money,
         bad_debt=between.loss * money,
         fee=fee * money,
-        # The market pays the accounts themselves: nobody in between earns anything.
-        keeper_paid=jnp.sum(orders.sold * dealt.received) - jnp.sum(orders.bought * dealt.paid),
+        # The market pays the accounts themselves, or those who take positions over.
+        keeper_paid=jnp.sum(orders.sold * dealt.received)
+        - jnp.sum(orders.bought * dealt.paid)
+        - done.earned * money,
         deleveraged=between.loss * money,
     )
     state = dataclasses.replace(
@@ -193,8 +219,11 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
     none = jnp.zeros_like(between.cash)
     change = Change(
         kept=done.kept,
-        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - fee,
-        lost=done.slippage + done.fee + jnp.where(between.cash < 0, -between.cash, none),
+        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - taken - fee,
+        lost=done.slippage
+        + done.fee
+        + done.taken
+        + jnp.where(between.cash < 0, -between.cash, none),
         forgiven=jnp.where(between.cash > 0, between.cash, none),
     )
     return closed_books(venue, book, state, held, change, marks, money)
@@ -209,12 +238,9 @@ def _settled(
     marks: Marks,
 ) -> Settled:
     """Return accounts after their positions were closed at the round's prices."""
-    slot, here, between = slot_of(venue), wanted.here, wanted.deleveraging
-    mid = select(dealt.before.mid, slot.underlying)
-    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    here, between = wanted.here, wanted.deleveraging
     closed = held.size * wanted.closing
-    sells = closed * here.delta[:, None] > 0
-    price = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    market, price = _prices(venue, closed, here, dealt)
     swapped = held.size * between.fraction
     units, settlement = held.posted * wanted.selling, dealt.before.mid[settlement_of(venue)]
     brought = dealt.received[np.asarray(posted_assets(venue), int)] / settlement
@@ -222,20 +248,52 @@ def _settled(
     realised = closed * (price - held.entered) + swapped * (wanted.seen[:, None] - held.entered)
     kept = dataclasses.replace(
         old,
+        closing=wanted.memory,
         fraction=(old.fraction - between.fraction) - wanted.closing,
         posted=old.posted - wanted.selling,
         cash=old.cash + jnp.sum(realised, axis=0) + between.cash + proceeds,
     )
-    notional = jnp.sum(jnp.abs(closed) * here.notional[:, None], axis=0)
+    charged = jnp.sum(wanted.fee * jnp.abs(closed) * here.notional[:, None], axis=0)
     equity = held.equity(kept, here)
     slippage = jnp.sum(closed * (here.value[:, None] - price), axis=0)
-    fee = smaller(slot.close.fee * notional, jnp.where(equity > 0, equity, 0.0))
+    charged = charged if wanted.due is None else charged + wanted.due
+    fee = smaller(charged, jnp.where(equity > 0, equity, 0.0))
+    taken = _taken(wanted.discount, slippage, equity - fee)
+    left = held.collateral + kept.cash - fee - taken
+    gone = (left > 0) & jnp.all(held.size * kept.fraction == 0, axis=0)
+    fee = fee + jnp.where(gone, wanted.forfeited * left, jnp.zeros_like(left))
     return Settled(
-        kept=dataclasses.replace(kept, cash=kept.cash - fee),
+        kept=dataclasses.replace(kept, cash=kept.cash - fee - taken),
         slippage=slippage + jnp.sum(units * here.posted[:, None], axis=0) - proceeds,
         fee=fee,
+        taken=taken,
+        earned=jnp.sum(closed * (market - price)) + jnp.sum(taken),
         traded=jnp.sum(closed * (price - marks.value[:, None])) + jnp.sum(proceeds),
     )
+
+
+def _taken(discount: PerAccount | None, slippage: PerAccount, equity: PerAccount) -> PerAccount:
+    """Return what takers gain beyond what closing costs, as far as there is equity."""
+    none = jnp.zeros_like(slippage)
+    if discount is None:
+        return none
+    beyond = jnp.where(discount > slippage, discount - slippage, none)
+    return smaller(beyond, jnp.where(equity > 0, equity, none))
+
+
+def _prices(
+    venue: Venue, closed: PerPosition, here: Marks, dealt: Dealt
+) -> tuple[PerPosition, PerPosition]:
+    """Return what a unit of each position brings in the market, and what its account gets."""
+    slot = slot_of(venue)
+    mid = select(dealt.before.mid, slot.underlying)
+    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    sells = closed * here.delta[:, None] > 0
+    market = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    if slot.taker_fee is None:
+        return market, market
+    fee = jnp.sign(closed) * slot.taker_fee * here.notional[:, None]
+    return market, here.value[:, None] - fee
 
 
 def _worth(orders: Offer, here: Marks) -> Float[Array, ""]:
@@ -250,7 +308,10 @@ def wait(
     """Return the state a step later: volatilities moved, funding paid, what has expired settled."""
     slot, held, old = slot_of(venue), _held(venue, book), state.execution
     kept = dataclasses.replace(
-        old, time=old.time + rules.step_years, volatility=_volatility(venue, old, market)
+        old,
+        time=old.time + rules.step_years,
+        volatility=_volatility(venue, old, market),
+        closing=slot.close.aged(old.closing, rules.step_years),
     )
     marks, money = marks_at(venue, kept, market.mid), market.mid[settlement_of(venue)]
     net = jnp.sum(held.size * old.fraction, axis=1)
