@@ -15,9 +15,11 @@ from jaxrisk.market.state import Market
 from jaxrisk.system.policy import Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, Positions
+from jaxrisk.venue.close_out import CloseOut, CloseRule
+from jaxrisk.venue.deleverage_ranking import LeveredGain, Ranking
 from jaxrisk.venue.funding import PremiumFunding
 from jaxrisk.venue.haircut import Slice, TieredHaircut
-from jaxrisk.venue.margin_accounts import Behind, CloseOut, MarginAccounts, VolatilityMoves
+from jaxrisk.venue.margin_accounts import Behind, MarginAccounts, VolatilityMoves
 from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
 from jaxrisk.venue.notional_margin import NotionalMargin
 from jaxrisk.venue.option_requirement import GridMargin
@@ -49,7 +51,10 @@ def rates(array: Any, count: int) -> NotionalMargin:
 
 def close_out(array: Any, *, largest: float = 1.0, fee: float = 0.004) -> CloseOut:
     """Return a rule that closes down to a fifth above the maintenance margin."""
-    return CloseOut(trigger=array(1.0), target=array(1.2), largest=array(largest), fee=array(fee))
+    return CloseOut(
+        trigger=array(1.0), target=array(1.2), largest=array(largest), fee=array(fee),
+        forfeit=array(0.0),
+    )  # fmt: skip
 
 
 def terms(array: Any, rows: list[Contracts]) -> Contracts:
@@ -105,6 +110,8 @@ def perpetual_venue(
     largest: float = 1.0,
     count: int = ACCOUNTS,
     posted: float = 0.0,
+    close: CloseRule | None = None,
+    ranking: Ranking | None = None,
     dtype: Any = np.float64,
 ) -> Venue:
     """Return a venue of two linear perpetuals settled in dollars that are not quite dollars.
@@ -117,6 +124,8 @@ def perpetual_venue(
         largest: of a position closed in a round.
         count: of accounts.
         posted: share of collateral that is ether and bitcoin.
+        close: rule of closing; `close_out` where not given.
+        ranking: of winners; `LeveredGain` where not given.
         dtype: of every leaf.
     """
     array = lambda x: jnp.asarray(np.asarray(x, np.float64), dtype)
@@ -149,7 +158,8 @@ def perpetual_venue(
         opening_forward=array(price),
         opening_volatility=array([1.0, 1.0]),
         requirement=rates(array, 2),
-        close=close_out(array, largest=largest),
+        close=close or close_out(array, largest=largest),
+        ranking=ranking or LeveredGain(),
         funding=PremiumFunding(
             period=array([8.0 / 8760.0] * 2), interest=array([0.1, 0.1]), cap=array([20.0, 20.0])
         ),
@@ -185,6 +195,7 @@ def coin_venue(seed: int, *, leverage: float = 20.0, insurance: float = 1e4) -> 
         opening_volatility=array([1.0, 1.0]),
         requirement=rates(array, 2),
         close=close_out(array),
+        ranking=LeveredGain(),
         funding=PremiumFunding(
             period=array([8.0 / 8760.0] * 2), interest=array([0.1, 0.1]), cap=array([20.0, 20.0])
         ),
@@ -265,6 +276,7 @@ def option_venue(
         opening_volatility=array([1.0, 0.7, 0.75, 0.8]),
         requirement=grid_margin(array),
         close=close_out(array, fee=0.001),
+        ranking=LeveredGain(),
         moves=VolatilityMoves(
             beta=four(-0.8),
             power=four(0.5),

@@ -16,6 +16,7 @@ Worth is in the settlement currency, `s` in the numeraire per unit of it.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Rules:
     largest: float
     fee: float
     behind: str
-    funding: tuple[float, float, float] | None
+    funding: Any
     margin: Callable[..., float]
     depth: np.ndarray
     coefficient: float
@@ -99,6 +100,9 @@ class Rules:
     keep: float
     years: float
     volatility: Callable[..., Sequence[float]] | None = None
+    close: Any = None
+    score: Callable[..., float] | None = None
+    taker: float | None = None
     posted: Sequence[Posted] = ()
     allowance: float = 0.0
     buffer: float = 0.0
@@ -167,6 +171,8 @@ def move(rules: Rules, world: World, returns: np.ndarray) -> None:
 def wait(rules: Rules, world: World) -> None:
     """Time passes: volatility, funding, expiry."""
     world.time += rules.years
+    if rules.close is not None:
+        rules.close.wait(rules.years)
     ahead = forwards(rules, world.mid)
     if rules.volatility is not None:
         world.implied = np.array(rules.volatility(ahead, world))
@@ -176,9 +182,7 @@ def wait(rules: Rules, world: World) -> None:
         if contract.kind in ("linear", "inverse"):
             if rules.funding is None:
                 continue
-            period, interest, cap = rules.funding
-            rate = (ahead[k] / index[k] - 1.0) / period + interest
-            rate = max(-cap, min(cap, rate))
+            rate = _funding_rate(rules, k, ahead[k] / index[k] - 1.0)
             for a in range(world.size.shape[1]):
                 due = world.size[k, a] * rate * contract.notional(index[k]) * rules.years
                 world.cash[a] -= due
@@ -192,6 +196,13 @@ def wait(rules: Rules, world: World) -> None:
     _recognise(rules, world, s)
 
 
+def _funding_rate(rules: Rules, contract: int, premium: float) -> float:
+    if not isinstance(rules.funding, tuple):
+        return rules.funding(contract, premium)
+    period, interest, cap = rules.funding
+    return max(-cap, min(cap, premium / period + interest))
+
+
 def cascade_round(rules: Rules, world: World) -> None:
     """One round of calls."""
     mid = world.mid
@@ -203,16 +214,16 @@ def cascade_round(rules: Rules, world: World) -> None:
     ]
     accounts = world.size.shape[1]
     before = [equity(rules, world, quotes, a) for a in range(accounts)]
-    share = [_share(rules, world, ahead, quotes, a, before[a]) for a in range(accounts)]
+    share, called, forfeit = _closing(rules, world, ahead, quotes, before)
     sold = _sold(rules, world)
     fund = max(sum(world.funds) - world.unsettled, 0.0) / s
     if rules.behind == "winners":
-        _deleverage(rules, world, ahead, quotes, before, share, fund, s)
+        _deleverage(rules, world, ahead, quotes, before, called, fund, s)
     orders = np.zeros_like(world.size)
     for k in range(len(rules.contracts)):
         for a in range(accounts):
             most = rules.largest * abs(world.opening[k, a])
-            amount = min(share[a] * abs(world.size[k, a]), most)
+            amount = min(share[k][a] * abs(world.size[k, a]), most)
             orders[k, a] = math.copysign(amount, world.size[k, a])
     slopes = [
         c.slope(f, v, world.time)
@@ -224,7 +235,26 @@ def cascade_round(rules: Rules, world: World) -> None:
             world.posted[i, a] -= sold[i, a]
             world.cash[a] += sold[i, a] * received[other.asset] / s
             world.book("liquidated", sold[i, a] * mid[other.asset])
-    _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s)
+    _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s, forfeit)
+
+
+def _closing(rules, world, ahead, quotes, before):
+    """Shares of every position, who is called, and what closed accounts forfeit."""
+    accounts, contracts = range(world.size.shape[1]), range(world.size.shape[0])
+    if rules.close is None:
+        share = [_share(rules, world, ahead, quotes, a, before[a]) for a in accounts]
+        return [share for _ in contracts], share, [0.0 for _ in accounts]
+    found = []
+    for a in accounts:
+        held = np.abs(world.size[:, a])
+        notional = [q * c.notional(f) for q, c, f in zip(held, rules.contracts, ahead, strict=True)]
+        required = rules.margin(rules, world.size[:, a], ahead, quotes, world)
+        found.append(rules.close.orders(a, before[a], required, notional, held))
+    return (
+        [[found[a][0][k] for a in accounts] for k in contracts],
+        [found[a][1] for a in accounts],
+        [found[a][2] for a in accounts],
+    )
 
 
 def _sold(rules, world):
@@ -254,7 +284,8 @@ def _share(rules, world, ahead, quotes, a, has):
 
 
 def _deleverage(rules, world, ahead, quotes, before, share, fund, s):
-    lack = [max(-e, 0.0) * share[a] for a, e in enumerate(before)]
+    dust = [_dust(rules, world, a) for a in range(len(before))]
+    lack = [-e * share[a] if e < -dust[a] else 0.0 for a, e in enumerate(before)]
     if sum(lack) <= fund:
         return
     unpaid = (sum(lack) - fund) / sum(lack)
@@ -278,10 +309,8 @@ def _deleverage(rules, world, ahead, quotes, before, share, fund, s):
             winners = []
             for a, e in enumerate(before):
                 gain = -side * (worth - contract.worth(world.entry[k, a]))
-                if opening[k, a] * side < 0 and e > 0 and gain >= price:
-                    ratio = quotes[k] / (world.entry[k, a] or 1.0)
-                    ratio = ratio if side < 0 else world.entry[k, a] / quotes[k]
-                    winners.append((-ratio * abs(opening[k, a]) * quotes[k] / e, a))
+                if opening[k, a] * side < 0 and e > dust[a] and gain >= price:
+                    winners.append((-_score(rules, world, ahead, quotes, opening, k, a, e), a))
             matched = min(total, sum(abs(opening[k, a]) for _, a in winners))
             left = matched
             for _, a in sorted(winners):
@@ -298,6 +327,26 @@ def _deleverage(rules, world, ahead, quotes, before, share, fund, s):
                 world.cash[a] += gain + lift[a] * matched / total
                 world.size[k, a] -= side * part
             world.book("liquidated", matched * contract.notional(ahead[k]) * s)
+
+
+def _score(rules, world, ahead, quotes, opening, k, a, equity):
+    """Rank of one position; by levered gain where the rules say nothing else."""
+    entry, size = world.entry[k, a], opening[k, a]
+    if rules.score is None:
+        ratio = entry / quotes[k] if size < 0 else quotes[k] / (entry or 1.0)
+        return ratio * abs(size) * quotes[k] / equity
+    contract = rules.contracts[k]
+    profit = size * (contract.worth(quotes[k]) - contract.worth(entry))
+    notional = abs(size) * contract.notional(ahead[k])
+    required = rules.margin(rules, opening[:, a], ahead, quotes, world)
+    return rules.score(a, size, notional, profit, equity, required)
+
+
+def _dust(rules, world, a):
+    """Amounts of one account that are no more than rounding."""
+    rows = zip(world.opening[:, a], rules.contracts, world.entry[:, a], strict=True)
+    size = sum(abs(q * c.worth(p)) for q, c, p in rows if q != 0)
+    return 1e-11 * (world.collateral[a] + abs(world.cash[a]) + size)
 
 
 def _dealt(rules, world, orders, slopes, mid, s, posted):
@@ -329,11 +378,12 @@ def _dealt(rules, world, orders, slopes, mid, s, posted):
     return received, paid
 
 
-def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s):
+def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s, forfeit):
     unit = lambda c: s if c.kind != "inverse" else 1.0
     fees = 0.0
     for a in range(world.size.shape[1]):
-        notional = 0.0
+        notional, asked = 0.0, 0.0
+        rates = getattr(rules.close, "fees", {}).get(a)
         for k, contract in enumerate(rules.contracts):
             q = orders[k, a]
             if q == 0:
@@ -341,12 +391,20 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s)
             dealt = received if q * slopes[k] > 0 else paid
             moved = slopes[k] / unit(contract) * (dealt[contract.asset] - mid[contract.asset])
             worth = contract.worth(quotes[k]) + moved
+            if rules.taker is not None:
+                paid_fee = rules.taker * contract.notional(ahead[k])
+                worth = contract.worth(quotes[k]) - math.copysign(paid_fee, q)
             world.cash[a] += q * (worth - contract.worth(world.entry[k, a]))
             world.size[k, a] -= q
             notional += abs(q) * contract.notional(ahead[k])
+            rate = rules.fee if rates is None else rates[k]
+            asked += rate * abs(q) * contract.notional(ahead[k])
         world.book("liquidated", notional * s)
         # Collateral not sold counts at the prices of the round's beginning, as positions do.
-        fee = min(rules.fee * notional, max(equity(rules, world, quotes, a, mid), 0.0))
+        fee = min(asked, max(equity(rules, world, quotes, a, mid), 0.0))
+        left = world.collateral[a] + world.cash[a] - fee
+        if left > 0 and not world.size[:, a].any():
+            fee += forfeit[a] * left
         world.cash[a] -= fee
         fees += fee
     world.funds[0] += fees * s
@@ -433,6 +491,26 @@ def absorb(rules: Rules, world: World) -> None:
         loss -= part
     world.deficit += units * loss / (whole or 1.0)
     world.book("residual", loss)
+
+
+def by_table(tables, *, slab: bool = False, by_count: bool = False):
+    """Margin by a table of (floor, rate) of each contract, added up or whole at the last rate."""
+
+    def required(rules, held, ahead, quotes, world):
+        del quotes, world
+        total = 0.0
+        for q, c, f, table in zip(held, rules.contracts, ahead, tables, strict=True):
+            notional = abs(q) * c.notional(f)
+            if slab:
+                counted = abs(q) if by_count else notional
+                total += notional * [r for low, r in table if counted > low or low == 0][-1]
+                continue
+            ends = [*(low for low, _ in table[1:]), math.inf]
+            for (low, rate), high in zip(table, ends, strict=True):
+                total += rate * max(min(notional, high) - low, 0.0)
+        return total
+
+    return required
 
 
 def tiered(tiers: tuple[float, ...], rates: tuple[float, ...]):

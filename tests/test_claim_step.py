@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxrisk.market.oracle_overlay import LateRateOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.keys import root_key
@@ -132,6 +133,23 @@ def test_a_vaults_loss_calls_its_holders_in_the_same_step_and_a_pools_loss_in_th
     rateless = systems.played_verb_by_verb(plain)[-1][1]
     assert rateless.venues[MARKET].flows[Flow.BAD_DEBT] < lost
     assert rateless.venues[SECOND].flows[Flow.LIQUIDATED] == 0.0
+
+
+def test_a_rate_that_arrives_late_calls_late():
+    base = claim_systems.layered_system(3)
+    market = base.venues[MARKET]
+    late = LateRateOracle(others=market.oracle, steps=1)
+    venues = (base.venues[POOL], dataclasses.replace(market, oracle=late), base.venues[SECOND])
+    # The staked token loses a part of its rate; ether stays where it is.
+    table = np.zeros((1, systems.STEPS, len(claim_systems.ASSETS)))
+    table[0, 0, WSTETH] = -0.09
+    paths = GivenMoves(log_return=jnp.asarray(table))
+    in_time = dataclasses.replace(base, paths=paths)
+    played = systems.played_verb_by_verb(in_time)
+    behind_a_bridge = systems.played_verb_by_verb(dataclasses.replace(in_time, venues=venues))
+    assert liquidated(played, "absorb", 0)[MARKET] > 1e5
+    assert liquidated(behind_a_bridge, "absorb", 0)[MARKET] == 0.0
+    assert liquidated(behind_a_bridge, "absorb", 1)[MARKET] > 1e5
 
 
 def test_redeeming_shares_unwinds_the_vault_and_leaves_its_leverage():

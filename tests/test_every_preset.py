@@ -62,20 +62,54 @@ def on_margin() -> list[Venue]:
         positions=Positions(size=size, entry=jnp.full((1, 4), jnp.nan)),
     )
     common = {"prices": pool_systems.PRICE, "settlement": "USDC", "insurance": FUNDS}
+    margin = {"maintenance_margin": 0.02}
     terms = {
-        "perpetuals": ("WETH-PERP", {"maintenance_margin": 0.02}),
-        "options": ("WETH-30D-2800-P", {"volatility": 0.8}),
+        "perpetuals": ("WETH-PERP", margin, {}),
+        "binance_usdm": ("WETH-PERP", margin, {}),
+        "bybit": ("WETH-PERP", margin, {"funding_cap": 0.01}),
+        "okx": ("WETH-PERP", margin, {"funding_cap": 0.01}),
+        "hyperliquid": ("WETH-PERP", margin, {}),
+        "dydx_v4": ("WETH-PERP", margin, {}),
+        "drift_v2": ("WETH-PERP", margin, {"liquidator_fee": 0.005, "insurance_fee": 0.005}),
+        "options": ("WETH-30D-2800-P", {"volatility": 0.8}, {}),
     }
-    return [
+    linear = [
         PRESETS[name].build(
             accounts,
             pool_systems.ASSETS,
             instruments=(contract,),
             overrides={"WETH": own},
             **common,
+            **more,
         )
-        for name, (contract, own) in terms.items()
+        for name, (contract, own, more) in terms.items()
     ]
+    return [*on_coins(accounts), *linear]
+
+
+def on_coins(accounts: Accounts) -> list[Venue]:
+    """Return the venues of inverse contracts, settled in ether."""
+    price = pool_systems.PRICE["WETH"]
+    collateral = accounts.collateral / price
+    places = {"collateral_assets": (pool_systems.WETH,), "debt_assets": (pool_systems.WETH,)}
+    assert accounts.positions is not None
+    venues = []
+    for name, face in (("binance_coinm", 100.0), ("bitmex", 1.0)):
+        size = accounts.positions.size * price / face
+        held = dataclasses.replace(accounts.positions, size=size)
+        book = dataclasses.replace(accounts, collateral=collateral, positions=held, **places)
+        venues.append(
+            PRESETS[name].build(
+                book,
+                pool_systems.ASSETS,
+                instruments=("WETH-PERP",),
+                prices=pool_systems.PRICE,
+                settlement="WETH",
+                overrides={"WETH": {"maintenance_margin": 0.02}},
+                insurance=FUNDS,
+            )
+        )
+    return venues
 
 
 @pytest.mark.slow
@@ -92,7 +126,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-6:-2] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-14:-10] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

@@ -18,6 +18,7 @@ from jaxrisk.system.margin_loss import charged, deleveraging
 from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, outcome
 from jaxrisk.system.system import Flow
 from jaxrisk.system.trace import tracer
+from jaxrisk.venue.close_out import CloseOut
 from jaxrisk.venue.margin_accounts import Behind
 from jaxrisk.venue.venue import Pool
 from tests import margin_systems, systems
@@ -155,7 +156,8 @@ def test_no_winner_is_deleveraged_of_more_than_his_profit(seed, fall, leverage, 
     held, kept, seen, fund = at_a_price(seed, fall, leverage, fund)
     equity = np.asarray(held.equity(kept, seen))
     called = jnp.asarray((equity < 0).astype(float))
-    ours = jax.jit(deleveraging)(held, kept, seen, called, fund)
+    score = jnp.abs(held.size)
+    ours = jax.jit(deleveraging)(held, kept, seen, called, fund, score)
     lack = np.maximum(-equity, 0.0)
     if lack.sum() <= fund:
         assert (np.asarray(ours.fraction) == 0).all()
@@ -202,6 +204,8 @@ def test_nobody_is_charged_more_than_he_has(behind, seed, fall, leverage, fund):
 def reference_of(system):
     """Return the rules and the opening of the reference for a venue of linear perpetuals."""
     slot, venue = slot_of(system.venues[0]), system.venues[0]
+    close = slot.close
+    assert isinstance(close, CloseOut)
     collateral, size, entry = book(system)
     multiplier = np.asarray(slot.contracts.multiplier)
     inverse = np.asarray(slot.contracts.inverse)
@@ -211,10 +215,10 @@ def reference_of(system):
             for i, m, u in zip(inverse, multiplier, slot.underlying, strict=True)
         ],
         settlement=venue.accounts.debt_assets[0],
-        trigger=float(slot.close.trigger),
-        target=float(slot.close.target),
-        largest=float(slot.close.largest),
-        fee=float(slot.close.fee),
+        trigger=float(close.trigger),
+        target=float(close.target),
+        largest=float(close.largest),
+        fee=float(close.fee),
         behind=slot.behind.value,
         funding=(8.0 / 8760.0, 0.1, 20.0),
         margin=reference.tiered(TIERS, RATES),

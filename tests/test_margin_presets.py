@@ -93,7 +93,8 @@ def test_the_smile_is_read_at_each_strike():
     ("changes", "text"),
     [
         ({"instruments": ("WETH-7D-3000-C",)}, "an option"),
-        ({"overrides": {}}, "maintenance_margin is missing"),
+        ({"instruments": ("WETH-7D-FUT",)}, "a future; this venue has perpetuals only"),
+        ({"overrides": {}}, "WETH.options.maintenance_margin: missing"),
         ({"overrides": {"WETH": {"maintenance": 0.1}}}, "no such parameter maintenance"),
         ({"overrides": {"WETH": {**TIERS, "tier_2_maintenance_margin": 0.01}}}, "tier 2: rate"),
         ({"target": 0.5}, "expected at least trigger"),
@@ -106,7 +107,10 @@ def test_the_smile_is_read_at_each_strike():
         ({"funding_hours": 0.0}, "expected a positive number"),
         ({"funding_cap": -1.0}, "funding_cap -1: expected at least 0"),
         ({"initial_multiple": 0.5}, "initial_multiple 0.5: expected at least 1"),
-        ({"overrides": {"WETH": {**TIERS, "tier_3_from": 5e4}}}, "tier_3_maintenance_margin is"),
+        (
+            {"overrides": {"WETH": {**TIERS, "tier_3_from": 5e4}}},
+            "options.tier_3_maintenance_margin: missing",
+        ),
         (
             {
                 "overrides": {

@@ -70,6 +70,7 @@ def test_every_key_of_an_oracle_is_built_and_said(tmp_path):
     oracle, market, said = built(
         tmp_path,
         'oracle = "deviation"\noracle_deviation = 0.005\noracle_heartbeat_hours = 24.0\n'
+        "oracle_rate_delay_hours = 6.0\n"
         "oracle_growth_cap = 0.0968\noracle_ceilings = { USDC = 1.04 }\n"
         "oracle_prices = { wstETH = 2500.0 }\n"
         "oracle_prints = { WETH = { change = 0.3, hour = 2.0, hours = 1.0 } }",
@@ -85,6 +86,7 @@ def test_every_key_of_an_oracle_is_built_and_said(tmp_path):
     assert oracle.last.tolist() == [6.0, 0.0, 0.0]
     for text in (
         "publishes on moves of 0.50% and after 24 h at the latest", "grow by at most 9.7% a year",
+        "ratios 6 h late",
         "USDC at most 1.04 USD", "wstETH hard-coded at 2500 USD", "WETH +30% for 1 h from hour 2",
     ):  # fmt: skip
         assert text in said
@@ -131,6 +133,11 @@ UNPEGGED = ('peg = "WETH"\nratio = 1.2', "price = 2400.0")
     ("keys", "peg", "text"),
     [
         ('oracle = "exchange_rate"', False, "venues.one.oracle: oracle without a source"),
+        (
+            "oracle_rate_delay_hours = 1.0",
+            False,
+            "one.oracle_rate_delay_hours: oracle without",
+        ),
         ("oracle_growth_cap = 0.1", False, "venues.one.oracle_growth_cap: oracle without a source"),
         (
             "oracle_discounts = { USDC = { rate = 0.1, maturity_days = 73.0 } }",

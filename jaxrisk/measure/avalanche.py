@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxrisk.market.impact import ImpactLaw
-from jaxrisk.system.avalanche import Triggers, log_drops
+from jaxrisk.system.avalanche import FallsBySales, Triggers, log_drops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class CriticalPoints:
 
 def critical_points(
     triggers: Triggers,
-    law: ImpactLaw,
+    law: FallsBySales,
     depth: Float[Array, ""],
     *,
     log_price: float,
@@ -70,7 +69,7 @@ def critical_points(
 
 def feedback_gain(
     triggers: Triggers,
-    law: ImpactLaw,
+    law: FallsBySales,
     depth: Float[Array, ""],
     log_price: Float[Array, "*price"],
     width: Float[Array, ""],
@@ -95,7 +94,10 @@ def feedback_gain(
 
 
 def clearing_gap(
-    triggers: Triggers, law: ImpactLaw, depth: Float[Array, ""], log_price: Float[Array, "*price"]
+    triggers: Triggers,
+    law: FallsBySales,
+    depth: Float[Array, ""],
+    log_price: Float[Array, "*price"],
 ) -> Float[Array, "*price"]:
     """Return how far the least clearing log price lies below the greatest, which is the one played.
 

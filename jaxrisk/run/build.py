@@ -28,14 +28,17 @@ from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
+from jaxrisk.run.margin_tiers import read_margin_tiers
 from jaxrisk.run.real_book import read_user_totals
 from jaxrisk.run.tables import PositionTable, read_positions
+from jaxrisk.system.engine import Choice, choices
 from jaxrisk.system.policy import BestPair, Capital, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
 from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.presets import PRESETS, Terms
+from jaxrisk.venue.presets.instruments import underlying_of
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
 from jaxrisk.venue.venue import Pool, Venue
 
@@ -61,6 +64,7 @@ class Built:
 
     Attributes:
         system: ready to simulate.
+        engines: what plays each venue.
         books: names of the accounts, one entry a venue.
         volatile: `(asset,)` assets that move in a joint fall: pegged to or as volatile as them.
         synthetic: the book is generated.
@@ -70,6 +74,7 @@ class Built:
     """
 
     system: System
+    engines: tuple[Choice, ...]
     books: tuple[VenueBook, ...]
     volatile: np.ndarray
     synthetic: bool
@@ -119,6 +124,7 @@ def build(config: Config) -> Built:
     system = with_owners(system, [book.owner for book in books], config.owners, config.policies)
     return Built(
         system=system,
+        engines=_engines(config, system),
         books=tuple(books),
         volatile=volatile_assets(market),
         synthetic=positions.synthetic,
@@ -128,6 +134,13 @@ def build(config: Config) -> Built:
             _vault(name, section, config, venues, dtype) for name, section in config.vaults.items()
         ),
     )
+
+
+def _engines(config: Config, system: System) -> tuple[Choice, ...]:
+    try:
+        return choices(system, config.run.engine)
+    except ValueError as error:
+        raise ConfigError(f'run.engine: {error}; expected "auto" or "dense"') from error
 
 
 def _vault(
@@ -160,7 +173,7 @@ def _prices(config: Config) -> dict[str, float]:
 
 
 def _overrides(section: VenueSection) -> dict[str, dict[str, float]]:
-    common = lambda s: s.model_dump(exclude_none=True, exclude={"options"})
+    common = lambda s: s.model_dump(exclude_none=True, exclude={"options", "symbol"})
     return {asset: common(s) | s.options for asset, s in section.assets.items()}
 
 
@@ -192,6 +205,14 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         for key in own.options
         if key not in preset.asset_options
     ]
+    if not preset.tiers:
+        tables = {"margin_tiers": section.margin_tiers}
+        tables |= {f"assets.{a}.symbol": own.symbol for a, own in section.assets.items()}
+        problems += [
+            f"venues.{name}.{key}: preset {section.preset} has no table of margin tiers; drop it"
+            for key, value in tables.items()
+            if value is not None
+        ]
     if section.coverage and not preset.coverage:
         problems.append(
             f"venues.{name}.coverage: preset {section.preset} has no staked coverage; drop it"
@@ -292,7 +313,7 @@ def _accounts(
             accounts, held = contract_accounts(
                 own, settlement=str(section.options["settlement"]), assets=assets, dtype=dtype
             )
-            more = {"instruments": held, "prices": prices}
+            more = {"instruments": held, "prices": prices, **_tables(section, held)}
         else:
             accounts = Accounts.from_table(
                 own, assets=assets, categories=terms.categories, dtype=dtype
@@ -308,6 +329,22 @@ def _accounts(
         owner=tuple(owner[i] for i in ids),
     )
     return accounts, names, more
+
+
+def _tables(section: VenueSection, instruments: Sequence[str]) -> dict[str, Any]:
+    """Return names in margin tables and brackets read from one, by underlying.
+
+    What the configuration gives margins for itself is not looked up.
+    """
+    underlying = dict.fromkeys(underlying_of(each) for each in instruments)
+    given = {asset: own.symbol or asset for asset, own in section.assets.items()}
+    symbols = {asset: given.get(asset, asset) for asset in underlying}
+    own = {a for a, s in section.assets.items() if "maintenance_margin" in s.options}
+    asked = {asset: symbol for asset, symbol in symbols.items() if asset not in own}
+    if section.margin_tiers is None or not asked:
+        return {"symbols": symbols}
+    found = read_margin_tiers(section.margin_tiers, list(asked.values()))
+    return {"symbols": symbols, "brackets": {a: found[symbol] for a, symbol in asked.items()}}
 
 
 def _venue(
@@ -389,4 +426,5 @@ def input_files(config: Config) -> list[Path]:
     files = [config.book.positions, config.market.history]
     if config.book.user_totals is not None:
         files += [config.book.user_totals.users, config.book.user_totals.debts]
+    files += [venue.margin_tiers for venue in config.venues.values()]
     return [f for f in files if f is not None]

@@ -21,6 +21,7 @@ from jaxrisk.market.oracle_overlay import (
     CappedOracle,
     FaceValueOracle,
     GrowthCapOracle,
+    LateRateOracle,
     LinearDiscountOracle,
     PrintOracle,
 )
@@ -45,7 +46,10 @@ def build_oracle(name: str, section: VenueSection, run: RunSection, market: Mark
         raise ConfigError(problems)
     number = lambda value: jnp.asarray(value, market.price.dtype)
     by_asset = lambda table, rest: number([table.get(asset, rest) for asset in market.assets])
-    oracle = _with_prints(_source(section, run, market), section, run, market, by_asset)
+    oracle = _source(section, run, market)
+    if section.oracle_rate_delay_hours is not None:
+        oracle = LateRateOracle(others=oracle, steps=_steps(section.oracle_rate_delay_hours, run))
+    oracle = _with_prints(oracle, section, run, market, by_asset)
     if section.oracle_growth_cap is not None:
         growth = section.oracle_growth_cap * run.step_hours / _HOURS_A_YEAR
         oracle = GrowthCapOracle(
@@ -74,8 +78,6 @@ def build_oracle(name: str, section: VenueSection, run: RunSection, market: Mark
 
 def _source(section: VenueSection, run: RunSection, market: Market) -> Oracle:
     """Return the oracle that reads the market."""
-    # A delay or window longer than the run reads the first price throughout.
-    steps = lambda hours: max(1, min(math.ceil(hours / run.step_hours), run.steps))
     if section.oracle == "exchange_rate":
         return ExchangeRateOracle()
     if section.oracle == "fixed":
@@ -91,11 +93,16 @@ def _source(section: VenueSection, run: RunSection, market: Market) -> Oracle:
         )
     if section.oracle == "delayed":
         assert section.oracle_delay_hours is not None
-        return DelayedOracle(steps=steps(section.oracle_delay_hours))
+        return DelayedOracle(steps=_steps(section.oracle_delay_hours, run))
     if section.oracle == "average":
         assert section.oracle_window_hours is not None
-        return AverageOracle(steps=steps(section.oracle_window_hours))
+        return AverageOracle(steps=_steps(section.oracle_window_hours, run))
     return SpotOracle()
+
+
+def _steps(hours: float, run: RunSection) -> int:
+    """Return hours in whole steps; a time longer than the run reads the first price throughout."""
+    return max(1, min(math.ceil(hours / run.step_hours), run.steps))
 
 
 def _with_prints(
@@ -138,6 +145,11 @@ def _without_source(name: str, section: VenueSection, market: Market) -> list[st
             f"venues.{name}.oracle: oracle without a source: exchange_rate reads the ratio of "
             'pegged assets and no asset has a peg; give assets.NAME.peg, or use "spot"'
         )
+    if section.oracle_rate_delay_hours is not None and not pegged:
+        problems.append(
+            f"venues.{name}.oracle_rate_delay_hours: oracle without a source: no asset has a peg, "
+            "so there is no ratio that could be late; give assets.NAME.peg, or drop it"
+        )
     if section.oracle_growth_cap is not None and not pegged:
         problems.append(
             f"venues.{name}.oracle_growth_cap: oracle without a source: it caps ratios of pegged "
@@ -172,6 +184,8 @@ def oracle_text(section: VenueSection) -> str:
     }.get(section.oracle, section.oracle.replace("_", " "))
     if section.oracle_heartbeat_hours is not None:
         text += f" and after {section.oracle_heartbeat_hours:g} h at the latest"
+    if section.oracle_rate_delay_hours is not None:
+        text += f", ratios {section.oracle_rate_delay_hours:g} h late"
     if section.oracle_growth_cap is not None:
         text += f", ratios grow by at most {section.oracle_growth_cap:.1%} a year"
     for asset, discount in section.oracle_discounts.items():

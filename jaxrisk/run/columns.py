@@ -74,6 +74,9 @@ TABLES: dict[str, str] = {
     "liquidation_map": "debt and contracts that become liquidatable when prices move at once",
     "path_quantiles": "quantiles of prices and losses over time",
     "stresses": "one row a named stress: what it does to the book",
+    "critical_points": "prices just below which several accounts fall together",
+    "feedback": "forced sales of an asset as it falls, and how far they feed the fall",
+    "survival": "what two shocks at once leave standing",
 }
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -109,6 +112,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("rounds", "count", "mean number of cascade rounds in a step"),
         ("converged", "bool", "every step's cascade ended within its bound of rounds"),
         ("final_price_{asset}_usd", "USD", "market price of {asset} at the end"),
+        (
+            "claim_{asset}_rate",
+            "1",
+            "units of its underlying behind one {asset} at the end",
+        ),
         ("bad_debt_{venue}_usd", "USD", "bad debt recognised on {venue}"),
         ("liquidated_{venue}_usd", "USD", "collateral seized in liquidations on {venue}"),
         ("redeemed_{venue}_usd", "USD", "debt redeemed at face value on {venue}"),
@@ -262,6 +270,43 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("moves", "text", "what the stress does to each asset, and by which rule"),
         ("bad_debt_{venue}_usd", "USD", "mean bad debt recognised on {venue}"),
         ("liquidated_{venue}_usd", "USD", "mean collateral seized on {venue}"),
+    ),
+    "critical_points": _columns(
+        ("asset", "text", "asset that falls, with all that is pegged to it"),
+        ("sold_asset", "text", "asset that is sold: the same, or one pegged to it"),
+        ("price_usd", "USD", "price, without forced sales, just below which they fall"),
+        ("price_change_frac", "fraction", "change from the present price to there"),
+        (
+            "distance_deviations",
+            "1",
+            "standard deviations of the log price over the horizon to there",
+        ),
+        ("accounts", "count", "accounts that fall: the first, and those its sales bring down"),
+        ("sold_usd", "USD", "what they sell of it, closed whole"),
+        ("own_drop_frac", "fraction", "fall of its price by these sales alone"),
+    ),
+    "feedback": _columns(
+        ("asset", "text", "asset that falls, with all that is pegged to it"),
+        ("sold_asset", "text", "asset that is sold: the same, or one pegged to it"),
+        ("price_change_frac", "fraction", "price change, at most 0"),
+        ("forced_sales_usd", "USD", "sales of it by all accounts closed down to there"),
+        ("depth_cover", "1", "opening depth of it over these sales, infinite without any"),
+        ("own_drop_frac", "fraction", "further fall of its price by these sales"),
+        (
+            "feedback_gain",
+            "1",
+            "log fall by sales of accounts just below, per unit of fall; 1 and more feeds itself",
+        ),
+        ("amplification", "1", "1 / (1 - gain): the whole fall per unit of its cause"),
+    ),
+    "survival": _columns(
+        ("first_asset", "text", "asset of the first shock, with all that is pegged to it"),
+        ("second_asset", "text", "asset of the second shock"),
+        ("first_change_frac", "fraction", "price change of the first"),
+        ("second_change_frac", "fraction", "price change of the second alone, on top"),
+        ("liquidatable_debt_usd", "USD", "debt of accounts with health factor below 1"),
+        ("bad_debt_usd", "USD", "debt that closing them whole would leave unpaid"),
+        ("standing_debt_frac", "fraction", "share of all debt that stays healthy"),
     ),
 }
 

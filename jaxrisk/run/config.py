@@ -22,6 +22,7 @@ from jaxrisk.run.fields import (
     Fraction,
     FractionInside,
     FractionOrZero,
+    InputPath,
     NonNegative,
     NumberOrText,
     Positive,
@@ -74,6 +75,8 @@ class RunSection(Section):
     """Most liquidation rounds within a step."""
     stresses: tuple[str, ...] = ()
     """Named stresses that the book is run through as well, see `jaxrisk stresses`."""
+    engine: Literal["auto", "dense", "ladder"] = "auto"
+    """How venues are played: every account, or sorted sums where that is the same."""
     output: Path | None = None
     """Run directory, relative to the working folder; default runs/<config>."""
 
@@ -132,6 +135,8 @@ class VenueAssetSection(Section):
     """Rate added from the kink to full utilisation."""
     available_liquidity: NonNegative | None = None
     """Amount not lent out, token units."""
+    symbol: str | None = None
+    """Name of the contract in margin tables, for venues of contracts; default that of the asset."""
     options: dict[str, Real] = Field(default_factory=dict)
     """Parameters that only this preset has, see its page."""
 
@@ -176,6 +181,8 @@ class VenueSection(OracleSection):
     """Asset lent by an isolated market, or by a vault of several collaterals."""
     liquidation_loan_to_value: FractionInside | None = None
     """Loan to value at which an isolated market liquidates."""
+    margin_tiers: InputPath | None = None
+    """Table of margin tiers of a venue of contracts, CSV or Parquet, see `read_margin_tiers`."""
     options: dict[str, NumberOrText] = Field(default_factory=dict)
     """Options that only this preset has, see its page."""
     assets: dict[str, VenueAssetSection] = Field(default_factory=dict)
@@ -229,6 +236,8 @@ class SensitivitySection(Section):
     """Scenarios of an estimate."""
     gate_width: FractionInside = 0.02
     """Width of the smoothed trigger, in health factor."""
+    extrapolate: bool = True
+    """Also half the width, to take away the bias of the width where it is seen."""
     bump: FractionInside = 0.02
     """Relative size of the referee's bump."""
 
@@ -242,6 +251,14 @@ class ReportSection(Section):
     """Scenarios behind the fan of paths."""
     bad_debt_threshold_usd: Positive = 1e6
     """Bad debt whose probability of being exceeded is reported, USD."""
+    survival_assets: tuple[str, str] | None = None
+    """The two assets that fall in the survival map; default those whose falls sell most."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.survival_assets is not None and len(set(self.survival_assets)) < 2:
+            raise_problems([(("survival_assets",), "expected two different assets")])
+        return self
 
 
 class Config(Section):
@@ -335,6 +352,8 @@ def _reference_problems(config: Config) -> list[Problem]:
     if (shock := config.market.shock) is not None:
         assets += [(("market", "shock", "falls", name), name) for name in shock.falls]
         assets += [(("market", "shock", "basis", name), name) for name in shock.basis]
+    for name in config.report.survival_assets or ():
+        assets.append((("report", "survival_assets"), name))
     for venue, section in config.venues.items():
         assets += [(("venues", venue, "assets", name), name) for name in section.assets]
         assets += [(("venues", venue, "coverage", name), name) for name in section.coverage]

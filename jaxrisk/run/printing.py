@@ -132,6 +132,9 @@ def print_summary(
     output.print()
     output.print(measures_table(summary["measures"], narrow=output.width < 100))
     output.print(_chances(summary.get("probabilities", {})))
+    for table in layer_tables(summary):
+        output.print()
+        output.print(table)
     rows = summary.get("sensitivities") or ()
     if rows:
         output.print()
@@ -169,6 +172,23 @@ def measures_table(measures: Mapping[str, Mapping[str, Any]], *, narrow: bool = 
             cells = [cell.replace(" ± ", "\n± ") for cell in cells]
         table.add_row(fmt.label(name), *cells)
     return table
+
+
+def layer_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Return the layers that stand on each other, and mean losses with one of them less."""
+    tables = []
+    for title, (heads, rows) in (
+        ("layers through claims", fmt.layer_cells(summary)),
+        ("one layer less: means, USD", fmt.less_cells(summary)),
+    ):
+        if rows:
+            table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+            for i, head in enumerate(heads):
+                table.add_column(head, justify="right" if i else "left")
+            for row in rows:
+                table.add_row(*row)
+            tables.append(table)
+    return tables
 
 
 def sensitivities_table(rows: Any, limit: int = 5) -> Table:

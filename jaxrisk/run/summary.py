@@ -55,11 +55,8 @@ def scenario_table(
     """Return the `scenarios` columns of consecutive scenarios, the first of which is `first`."""
     wide = lambda x: np.asarray(x, np.float64)
     count = len(outcome.rounds)
-    mid = wide(system.market.mid)
-    at_stake = sum(
-        float(wide(v.pool[_at_stake(v)]) @ mid[list(v.accounts.debt_assets)]) for v in system.venues
-    )
-    clean = lambda x: np.where(np.abs(x) > _DUST * at_stake, x, 0.0)
+    dust = _dust(system)
+    clean = lambda x: np.where(np.abs(x) > dust, x, 0.0)
     table: dict[str, np.ndarray] = {
         "scenario": np.arange(first, first + count),
         "bad_debt_usd": clean(wide(outcome.bad_debt).sum(axis=1)),
@@ -78,6 +75,8 @@ def scenario_table(
         table["conversion_loss_usd"] = wide(outcome.conversion_loss).sum(axis=1)
     for i, asset in enumerate(system.assets):
         table[f"final_price_{asset}_usd"] = wide(outcome.price)[:, i]
+    for claim in system.claims:
+        table[f"claim_{system.assets[claim.asset]}_rate"] = wide(outcome.rate)[:, claim.asset]
     for v, venue in enumerate(system.venues):
         table[f"bad_debt_{venue.name}_usd"] = clean(wide(outcome.bad_debt)[:, v])
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
@@ -117,6 +116,15 @@ def _owner_columns(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str
         "slippage": slippage,
     }
     return [(f"owner_{name}_{venue.name}_usd", values) for name, values in columns.items()]
+
+
+def _dust(system: System) -> float:
+    """Return the loss up to which it is rounding."""
+    mid = np.asarray(system.market.mid, np.float64)
+    return _DUST * sum(
+        float(np.asarray(v.pool[_at_stake(v)], np.float64) @ mid[list(v.accounts.debt_assets)])
+        for v in system.venues
+    )
 
 
 def _at_stake(venue: Venue) -> Pool:
@@ -207,6 +215,7 @@ def path_quantile_table(system: System, trace: Trace, step_hours: float) -> dict
         series[f"price.{asset}"] = np.column_stack([np.full(len(path), opening[i]), path])
     for name in ("bad_debt", "liquidated", "supplier_loss"):
         path = np.asarray(getattr(trace, name)).sum(axis=2)
+        path = np.where(np.abs(path) > _dust(system), path, 0.0)
         series[f"{name}_usd"] = np.column_stack([np.zeros(len(path)), path])
     table: dict[str, list] = {"quantity": [], "step": [], "time_hours": []}
     table |= {f"q{q:02d}": [] for q in QUANTILES} | {"mean": []}
@@ -237,6 +246,7 @@ def sensitivity_rows(
         confidence=max(run.confidences),
         rounds=run.rounds,
         width=wanted.gate_width,
+        extrapolate=wanted.extrapolate,
         bump=wanted.bump,
         on_progress=notice,
     )

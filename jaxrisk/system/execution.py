@@ -11,12 +11,14 @@ from jaxrisk.system import (
     auctioned_lots,
     band_trades,
     keeper_calls,
+    ladder_calls,
     lender_play,
     margin_book,
     margin_play,
     pool_play,
     stop_sales,
 )
+from jaxrisk.system.ladder_calls import LadderCalls
 from jaxrisk.system.margin_book import MarginFigures
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
@@ -59,6 +61,11 @@ class Play:
             happened, at prices of the assets; `None` where collateral and debt say it.
         bearers: who stands behind the venue's funds, each with the property of `Outcome` that says
             what it bore; empty where the venue's residual bearer does.
+        owed: `(venue, book, state) -> (debt_asset,)`: opening units of debt that still stand.
+        shortfall: `(venue, book, state, mid) -> ()`: debt beyond what stands behind it, summed over
+            accounts, in the numeraire; `None` to ask `standing`.
+        overrun: `(kept,) -> ()`: 1 where what it keeps did not suffice, so that the scenario is not
+            exact; `None` where it always does.
         idle_without_offers: whether `go` changes nothing where nothing is offered.
         owners_act: whether fractions of collateral and debt are all that stands of an account, so
             that its owner can add and take some.
@@ -72,6 +79,9 @@ class Play:
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
     margin: Callable[[Venue, Float[Array, " asset"]], MarginFigures] | None = None
     bearers: tuple[tuple[str, str], ...] = ()
+    owed: Callable[..., Float[Array, " debt_asset"]] = keeper_calls.owed
+    shortfall: Callable[..., Scalar] | None = None
+    overrun: Callable[[Any], Scalar] | None = None
     idle_without_offers: bool = False
     owners_act: bool = False
 
@@ -79,6 +89,14 @@ class Play:
 _PLAYS: dict[type, Play] = {
     KeeperCalls: Play(
         look=keeper_calls.look, go=keeper_calls.go, idle_without_offers=True, owners_act=True
+    ),
+    LadderCalls: Play(
+        look=ladder_calls.look,
+        go=ladder_calls.go,
+        owed=ladder_calls.owed,
+        shortfall=ladder_calls.shortfall,
+        overrun=ladder_calls.overrun,
+        idle_without_offers=True,
     ),
     AbsorbedStock: Play(
         look=absorbed_stock.look,

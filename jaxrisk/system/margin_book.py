@@ -18,6 +18,9 @@ from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
 
+# Amounts below this many roundings of what an account holds are none.
+_ROUNDINGS = 256
+
 Rows = Float[Array, " contract"]
 PerAccount = Float[Array, " account"]
 PerPosition = Float[Array, "contract account"]
@@ -86,6 +89,12 @@ class Opened:
         if backing:
             return total + self.rule.counted(units, marks.posted)
         return total + jnp.sum(units * marks.posted[:, None], axis=0)
+
+    def dust(self, kept: MarginState) -> Float[Array, " account"]:
+        """Return what is no more than rounding: in proportion to what was added up."""
+        size = jnp.sum(jnp.abs(self.size * self.entered), axis=0)
+        total = self.collateral + jnp.abs(kept.cash) + size
+        return _ROUNDINGS * jnp.finfo(total.dtype).eps * total
 
     def profit(self, kept: MarginState, value: Rows) -> PerPosition:
         """Return the unrealised profit of each position, settlement currency."""
@@ -213,15 +222,16 @@ def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
         )
         kept = dataclasses.replace(kept, volatility=moved)
     marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
-    needed = maintenance(venue, kept, held, marks) * money
+    needed = maintenance(venue, kept, held, marks)
+    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0)
     posted = jnp.sum(held.posted * marks.posted[:, None], axis=0)
     return MarginFigures(
         collateral=(held.collateral + posted) * money,
         equity=held.equity(kept, marks) * money,
         backing=held.equity(kept, marks, backing=True) * money,
-        notional=jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0) * money,
-        maintenance=needed,
-        called=slot.close.trigger * needed,
+        notional=notional * money,
+        maintenance=needed * money,
+        called=slot.close.threshold(needed, notional) * money,
     )
 
 

@@ -8,6 +8,7 @@ deficit.
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,10 +32,11 @@ from jaxrisk.system.margin_book import (
     slot_of,
 )
 from jaxrisk.system.margin_ledger import Change, closed_books, fund_left
-from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging
+from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging, ranked
 from jaxrisk.system.offer import Dealt, Moved, Offer
 from jaxrisk.system.system import StepRules, System, VenueState, booked
-from jaxrisk.venue.margin_accounts import Behind, MarginState, closed_fraction
+from jaxrisk.venue.close_out import OpenAccounts
+from jaxrisk.venue.margin_accounts import Behind, MarginState
 from jaxrisk.venue.venue import Venue
 
 Book = tuple[Tranche, ...]
@@ -49,6 +51,9 @@ class Wanted:
     Attributes:
         closing: `(contract, account)` closed by market orders, as a fraction of the opening
             position.
+        fee: `(contract, account)` of the notional closed, to the insurance fund.
+        forfeited: `(account,)` part of the balance of those closed whole that the fund takes.
+        memory: of the close-out rule after these orders.
         selling: `(asset, account)` of other collateral sold, as a fraction of what was posted.
         deleveraging: what is closed between accounts.
         here: contracts at the market's mid.
@@ -56,6 +61,9 @@ class Wanted:
     """
 
     closing: PerPosition
+    fee: PerPosition
+    forfeited: PerAccount
+    memory: Any
     selling: Float[Array, "asset account"]
     deleveraging: Deleveraging
     here: Marks
@@ -76,20 +84,25 @@ def look(
     here = marks_at(venue, kept, market.mid)
     seen = marks_at(venue, kept, venue.oracle.seen(state.oracle, market))
     size = held.size * kept.fraction
-    share = slot.close.share(
-        held.equity(kept, seen, backing=True),
-        maintenance(venue, kept, held, seen),
-        jnp.sum(jnp.abs(size) * seen.notional[:, None], axis=0),
-        rules.width,
+    count = jnp.abs(size)
+    view = OpenAccounts(
+        equity=held.equity(kept, seen, backing=True),
+        requirement=maintenance(venue, kept, held, seen),
+        count=count,
+        notional=count * seen.notional[:, None],
     )
+    orders = slot.close.orders(view, kept.closing, rules.width)
     between = no_deleveraging(held)
     if slot.behind is Behind.WINNERS:
         fund = fund_left(state) / market.mid[settlement_of(venue)]
-        between = deleveraging(held, kept, seen, share, fund)
-    left = kept.fraction - between.fraction
-    closing = closed_fraction(share, left, slot.close.largest)
+        score = slot.ranking.score(ranked(held, kept, seen, view))
+        between = deleveraging(held, kept, seen, orders.called, fund, score)
+    closing = orders.share * (kept.fraction - between.fraction)
     wanted = Wanted(
-        closing=closing,
+        closing=smaller(closing, orders.largest * jnp.ones_like(closing)),
+        fee=orders.fee,
+        forfeited=orders.forfeited,
+        memory=orders.memory,
         selling=_selling(held, kept, here),
         deleveraging=between,
         here=here,
@@ -160,6 +173,7 @@ class Settled:
         kept: what stands, and cash.
         slippage: `(account,)` what market orders cost beyond the mid.
         fee: `(account,)` paid to the insurance fund.
+        earned: by those who take positions over.
         traded: what outsiders pay for the positions they took over, beyond their worth now, and for
             collateral.
     """
@@ -167,6 +181,7 @@ class Settled:
     kept: MarginState
     slippage: PerAccount
     fee: PerAccount
+    earned: Float[Array, ""]
     traded: Float[Array, ""]
 
 
@@ -182,8 +197,10 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
         repaid=(_worth(orders, wanted.here) - jnp.sum(done.slippage) - fee) * money,
         bad_debt=between.loss * money,
         fee=fee * money,
-        # The market pays the accounts themselves: nobody in between earns anything.
-        keeper_paid=jnp.sum(orders.sold * dealt.received) - jnp.sum(orders.bought * dealt.paid),
+        # The market pays the accounts themselves, or those who take positions over.
+        keeper_paid=jnp.sum(orders.sold * dealt.received)
+        - jnp.sum(orders.bought * dealt.paid)
+        - done.earned * money,
         deleveraged=between.loss * money,
     )
     state = dataclasses.replace(
@@ -209,12 +226,9 @@ def _settled(
     marks: Marks,
 ) -> Settled:
     """Return accounts after their positions were closed at the round's prices."""
-    slot, here, between = slot_of(venue), wanted.here, wanted.deleveraging
-    mid = select(dealt.before.mid, slot.underlying)
-    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    here, between = wanted.here, wanted.deleveraging
     closed = held.size * wanted.closing
-    sells = closed * here.delta[:, None] > 0
-    price = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    market, price = _prices(venue, closed, here, dealt)
     swapped = held.size * between.fraction
     units, settlement = held.posted * wanted.selling, dealt.before.mid[settlement_of(venue)]
     brought = dealt.received[np.asarray(posted_assets(venue), int)] / settlement
@@ -222,20 +236,40 @@ def _settled(
     realised = closed * (price - held.entered) + swapped * (wanted.seen[:, None] - held.entered)
     kept = dataclasses.replace(
         old,
+        closing=wanted.memory,
         fraction=(old.fraction - between.fraction) - wanted.closing,
         posted=old.posted - wanted.selling,
         cash=old.cash + jnp.sum(realised, axis=0) + between.cash + proceeds,
     )
-    notional = jnp.sum(jnp.abs(closed) * here.notional[:, None], axis=0)
+    charged = jnp.sum(wanted.fee * jnp.abs(closed) * here.notional[:, None], axis=0)
     equity = held.equity(kept, here)
     slippage = jnp.sum(closed * (here.value[:, None] - price), axis=0)
-    fee = smaller(slot.close.fee * notional, jnp.where(equity > 0, equity, 0.0))
+    fee = smaller(charged, jnp.where(equity > 0, equity, 0.0))
+    left = held.collateral + kept.cash - fee
+    gone = (left > 0) & jnp.all(held.size * kept.fraction == 0, axis=0)
+    fee = fee + jnp.where(gone, wanted.forfeited * left, jnp.zeros_like(left))
     return Settled(
         kept=dataclasses.replace(kept, cash=kept.cash - fee),
         slippage=slippage + jnp.sum(units * here.posted[:, None], axis=0) - proceeds,
         fee=fee,
+        earned=jnp.sum(closed * (market - price)),
         traded=jnp.sum(closed * (price - marks.value[:, None])) + jnp.sum(proceeds),
     )
+
+
+def _prices(
+    venue: Venue, closed: PerPosition, here: Marks, dealt: Dealt
+) -> tuple[PerPosition, PerPosition]:
+    """Return what a unit of each position brings in the market, and what its account gets."""
+    slot = slot_of(venue)
+    mid = select(dealt.before.mid, slot.underlying)
+    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    sells = closed * here.delta[:, None] > 0
+    market = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    if slot.taker_fee is None:
+        return market, market
+    fee = jnp.sign(closed) * slot.taker_fee * here.notional[:, None]
+    return market, here.value[:, None] - fee
 
 
 def _worth(orders: Offer, here: Marks) -> Float[Array, ""]:
@@ -250,7 +284,10 @@ def wait(
     """Return the state a step later: volatilities moved, funding paid, what has expired settled."""
     slot, held, old = slot_of(venue), _held(venue, book), state.execution
     kept = dataclasses.replace(
-        old, time=old.time + rules.step_years, volatility=_volatility(venue, old, market)
+        old,
+        time=old.time + rules.step_years,
+        volatility=_volatility(venue, old, market),
+        closing=slot.close.aged(old.closing, rules.step_years),
     )
     marks, money = marks_at(venue, kept, market.mid), market.mid[settlement_of(venue)]
     net = jnp.sum(held.size * old.fraction, axis=1)

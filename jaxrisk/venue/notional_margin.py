@@ -3,36 +3,34 @@
 from typing import Protocol
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
 from jaxrisk.numerics.pytree import pytree
-from jaxrisk.venue.requirement import Exposure
+from jaxrisk.venue.requirement import MAINTENANCE, Exposure
 
 Positions = Float[Array, "contract account"]
 
 
 class PositionMargin(Protocol):
-    """What a rule of single positions answers: marginal tiers, slabs, rates that rise with size."""
+    """What a rule of single positions answers: marginal tiers, slabs."""
 
-    def charge(self, held: Exposure) -> tuple[Positions, Int[Array, "contract account"]]:
-        """Return maintenance margin of positions, and what binds."""
+    def rows(self, held: Exposure) -> Float[Array, "2 contract account"]:
+        """Return initial and maintenance margin of positions."""
         ...
 
 
 @pytree
 class NotionalMargin:
-    """Maintenance margin of every position, added up; initial margin is a multiple of it.
-
-    For perpetuals and futures; nothing is netted.
+    """Margin of every position, added up: for perpetuals and futures; nothing is netted.
 
     Attributes:
-        tiers: maintenance margin of a position, over contracts.
-        multiple: initial over maintenance margin, at least 1.
+        tiers: margin of a position, over contracts.
+        multiple: initial over maintenance margin, at least 1; `None` for what the tiers say.
     """
 
     tiers: PositionMargin
-    multiple: Float[Array, ""]
+    multiple: Float[Array, ""] | None = None
 
     def required(
         self, size: Positions, contracts: Contracts, quotes: Quotes
@@ -44,9 +42,10 @@ class NotionalMargin:
             contracts: their terms.
             quotes: the market as the venue sees it.
         """
-        margin, _ = self.tiers.charge(exposure(size, contracts, quotes))
-        total = jnp.sum(margin, axis=0)
-        return jnp.stack([self.multiple * total, total])
+        total = jnp.sum(self.tiers.rows(exposure(size, contracts, quotes)), axis=1)
+        if self.multiple is None:
+            return total
+        return jnp.stack([self.multiple * total[MAINTENANCE], total[MAINTENANCE]])
 
 
 def exposure(size: Positions, contracts: Contracts, quotes: Quotes) -> Exposure:

@@ -11,10 +11,13 @@ import numpy as np
 from jaxtyping import Array
 from numpy.typing import ArrayLike
 
-from jaxrisk.market.contract import Contracts, table
+from jaxrisk.market.contract import Contracts, is_perpetual, table
 from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.close_out import CloseOut
+from jaxrisk.venue.deleverage_ranking import LeveredGain
 from jaxrisk.venue.haircut import Slice, TieredHaircut
-from jaxrisk.venue.margin_accounts import Behind, CloseOut, MarginAccounts
+from jaxrisk.venue.margin_accounts import Behind, MarginAccounts
+from jaxrisk.venue.margin_tiers import Bracket
 from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.presets.instruments import Instrument, instrument
 from jaxrisk.venue.presets.margin_venue import Custody, margin_venue
@@ -46,6 +49,8 @@ class MarginOptions(Traded, Custody, total=False):
             collateral `POSTED_OPTIONS`: `collateral_weight`, for holdings worth more than
             `collateral_2_from` in the settlement currency `collateral_2_weight`, likewise
             `collateral_3_`.
+        symbols: by underlying the name of its contract in tables of margin tiers.
+        brackets: by underlying the margin tiers of its contract.
         collateral_allowance: what an account may owe before collateral is sold, in the
             settlement currency; 0 where not given.
         collateral_buffer: sold beyond what is owed, as a fraction of it; 0.02 where not given.
@@ -53,6 +58,8 @@ class MarginOptions(Traded, Custody, total=False):
 
     name: str
     overrides: Mapping[str, Mapping[str, float]] | None
+    symbols: Mapping[str, str]
+    brackets: Mapping[str, Sequence[Bracket]]
     collateral_allowance: float
     collateral_buffer: float
 
@@ -147,7 +154,11 @@ class Listing:
         rows: the contracts.
         underlying: place of each one's underlying among the assets.
         forward: opening price of each underlying, as its contract quotes it.
+        settlement: name of the settlement currency.
+        money: its opening price, numeraire.
         overrides: parameters by asset.
+        symbols: names of contracts in tables of margin tiers, by underlying.
+        brackets: margin tiers by underlying.
         posted: collateral beyond the settlement currency; `None` where there is none.
         custody: arguments of `margin_venue`.
     """
@@ -158,7 +169,11 @@ class Listing:
     rows: tuple[Instrument, ...]
     underlying: tuple[int, ...]
     forward: np.ndarray
+    settlement: str
+    money: float
     overrides: Mapping[str, Mapping[str, float]]
+    symbols: Mapping[str, str]
+    brackets: Mapping[str, Sequence[Bracket]]
     posted: PostedCollateral | None
     custody: Custody
 
@@ -181,23 +196,55 @@ class Listing:
         """Return the same number for every contract."""
         return self.array([value] * len(self.rows))
 
-    def refuse_options(self) -> None:
+    def check_perpetuals(self) -> None:
         """Check that all contracts are perpetuals.
 
         Raises:
-            ValueError: one is an option.
+            ValueError: one is an option, or ends.
         """
-        rows = zip(self.instruments, self.rows, strict=True)
-        if held := [name for name, row in rows if row.is_option]:
-            raise ValueError(
-                f"{self.name}: {', '.join(held)}: an option; this venue has perpetuals only"
-            )
+        rows = list(zip(self.instruments, self.rows, strict=True))
+        options = [name for name, row in rows if row.is_option]
+        futures = [
+            name for name, row in rows if not (row.is_option or bool(is_perpetual(row.terms)[0]))
+        ]
+        for held, kind in ((options, "an option"), (futures, "a future")):
+            if held:
+                raise ValueError(
+                    f"{self.name}: {', '.join(held)}: {kind}; this venue has perpetuals only"
+                )
 
-    def parameters(self, known: Sequence[str]) -> list[Mapping[str, float]]:
+    def with_contracts(self, terms: Sequence[Contracts]) -> "Listing":
+        """Return the listing with contracts of other terms.
+
+        Those that are settled in their underlying are quoted in the numeraire.
+
+        Args:
+            terms: of each contract, a table of one row.
+
+        Raises:
+            ValueError: a contract settled in its underlying is on another asset than the
+                settlement currency.
+        """
+        coins = [bool(row.inverse[0] > 0) for row in terms]
+        for row, coin in zip(self.rows, coins, strict=True):
+            if coin and row.underlying != self.settlement:
+                raise ValueError(
+                    f"{self.name}: {row.underlying}: its contract is settled in {row.underlying}; "
+                    f"expected contracts on {self.settlement} alone"
+                )
+        rows = zip(self.rows, terms, strict=True)
+        return dataclasses.replace(
+            self,
+            rows=tuple(dataclasses.replace(row, terms=own) for row, own in rows),
+            forward=np.where(coins, self.forward * self.money, self.forward),
+        )
+
+    def parameters(self, known: Sequence[str], *, needed: bool = True) -> list[Any]:
         """Return the parameters of each contract's underlying.
 
         Args:
-            known: names of parameters; the first must be given.
+            known: names of parameters.
+            needed: whether the first must be given.
 
         Raises:
             ValueError: one is not known, or the first is missing.
@@ -209,7 +256,7 @@ class Listing:
                     f"{self.name}: {row.underlying}: no such parameter {', '.join(unknown)}; "
                     f"there are {', '.join(known)}"
                 )
-            if known[0] not in given:
+            if needed and known[0] not in given:
                 raise ValueError(f"{self.name}: {row.underlying}: {known[0]} is missing")
         return found
 
@@ -218,7 +265,7 @@ class Listing:
 
         Args:
             volatility: implied at the opening, of options.
-            **slots: of `MarginAccounts`: at least `requirement`, `close` and `behind`.
+            **slots: of `MarginAccounts`: at least `requirement`, `close` and `ranking`.
         """
         slot = MarginAccounts(
             contracts=self.contracts,
@@ -235,7 +282,7 @@ class Listing:
 
         Args:
             options: of the preset.
-            **slots: as in `venue`, without `close` and `behind`.
+            **slots: as in `venue`, without `close`, `ranking` and `behind`.
         """
         closing = Closing.checked(self.name, options)
         return self.venue(
@@ -244,7 +291,9 @@ class Listing:
                 target=self.array(closing.target),
                 largest=self.array(closing.largest),
                 fee=self.array(closing.fee),
+                forfeit=self.array(0.0),
             ),
+            ranking=LeveredGain(),
             behind=BEHIND[closing.behind],
             **slots,
         )
@@ -286,7 +335,11 @@ def listed(
         rows=rows,
         underlying=tuple(list(assets).index(row.underlying) for row in rows),
         forward=np.array([prices[row.underlying] / prices[settlement] for row in rows]),
+        settlement=settlement,
+        money=prices[settlement],
         overrides=overrides,
+        symbols=options.get("symbols", {}),
+        brackets=options.get("brackets", {}),
         posted=_posted(name, accounts, assets, overrides, options),
         custody=given,
     )

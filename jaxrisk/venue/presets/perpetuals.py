@@ -11,27 +11,10 @@ from typing import Unpack
 
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.funding import PremiumFunding
-from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
 from jaxrisk.venue.notional_margin import NotionalMargin
-from jaxrisk.venue.presets.listing import (
-    CLOSING,
-    POSTED,
-    POSTED_OPTIONS,
-    ClosingOptions,
-    Listing,
-    check_bounds,
-    listed,
-)
-from jaxrisk.venue.presets.margin_venue import no_terms
-from jaxrisk.venue.presets.preset import Preset
+from jaxrisk.venue.presets.exchange import HOURS_A_YEAR, exchange_preset, marginal_tiers
+from jaxrisk.venue.presets.listing import CLOSING, ClosingOptions, check_bounds, listed
 from jaxrisk.venue.venue import Venue
-
-_TIER = ("from", "maintenance_margin")
-ASSET_OPTIONS = (
-    "maintenance_margin",
-    *(f"tier_{k}_{what}" for k in (2, 3) for what in _TIER),
-)
-_HOURS_A_YEAR = 8760.0
 
 
 def perpetuals(
@@ -62,7 +45,7 @@ def perpetuals(
         ValueError: an instrument is unknown or an option, or a parameter out of range.
     """
     listing = listed("perpetuals", accounts, assets, options, ClosingOptions)
-    listing.refuse_options()
+    listing.check_perpetuals()
     if not funding_hours > 0:
         raise ValueError(
             f"{listing.name}: funding_hours {funding_hours:g}: expected a positive number"
@@ -75,52 +58,24 @@ def perpetuals(
     return listing.closed_by(
         options,
         requirement=NotionalMargin(
-            tiers=_tiers(listing, initial_multiple), multiple=listing.array(initial_multiple)
+            tiers=marginal_tiers(listing, initial_multiple=initial_multiple),
+            multiple=listing.array(initial_multiple),
         ),
         funding=PremiumFunding(
-            period=listing.each(funding_hours / _HOURS_A_YEAR),
+            period=listing.each(funding_hours / HOURS_A_YEAR),
             interest=listing.each(funding_interest),
             cap=listing.each(funding_cap),
         ),
     )
 
 
-def _tiers(listing: Listing, multiple: float) -> MarginTiers:
-    """Return the tiers of every contract, checked."""
-    tables: dict[str, list[Bracket]] = {}
-    parameters = listing.parameters(ASSET_OPTIONS)
-    for contract, given in zip(listing.instruments, parameters, strict=True):
-        lower, rates = [0.0], [given["maintenance_margin"]]
-        for k in (2, 3):
-            absent = [f"tier_{k}_{what}" for what in _TIER if f"tier_{k}_{what}" not in given]
-            if len(absent) == 1:
-                raise ValueError(f"{listing.name}: {contract}: {absent[0]} is missing for tier {k}")
-            if not absent:
-                lower.append(given[f"tier_{k}_from"])
-                rates.append(given[f"tier_{k}_maintenance_margin"])
-        tables[contract] = [
-            Bracket(low, high, rate, max(1.0, 1.0 / (multiple * rate)) if rate > 0 else 1.0)
-            for low, high, rate in zip(lower, [*lower[1:], math.inf], rates, strict=True)
-        ]
-    try:
-        return MarginTiers.from_brackets(tables, listing.dtype)
-    except ValueError as error:
-        raise ValueError(f"{listing.name}: {error}") from error
-
-
-PRESET = Preset(
-    build=perpetuals,
-    required=("settlement",),
-    terms=no_terms,
+PRESET = exchange_preset(
+    perpetuals,
     optional=(
-        "haircut",
         "initial_multiple",
         "funding_hours",
         "funding_interest",
         "funding_cap",
-        *POSTED,
         *CLOSING,
     ),
-    asset_options=(*ASSET_OPTIONS, *POSTED_OPTIONS),
-    contracts=True,
 )

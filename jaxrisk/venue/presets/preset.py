@@ -39,7 +39,9 @@ class Preset:
         optional: names of further options it takes.
         asset_options: names of parameters by asset beyond the common ones.
         coverage: whether it takes `coverage`, stakes that are slashed for its deficits.
-        contracts: accounts hold contracts; `build` then takes `instruments` and `prices` too.
+        contracts: accounts hold contracts; `build` then takes `instruments`, `prices` and
+            `symbols` too.
+        tiers: whether it looks up `symbols` in tables of margin tiers, and takes `brackets`.
         debts: somebody on the venue owes something.
     """
 
@@ -52,6 +54,7 @@ class Preset:
     coverage: bool = False
     contracts: bool = False
     debts: bool = True
+    tiers: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
