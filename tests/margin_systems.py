@@ -1,5 +1,6 @@
 """Systems of contracts on margin for tests: perpetuals, options, and a pool beside them."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,10 +15,15 @@ from jaxrisk.market.state import Market
 from jaxrisk.system.policy import Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, Positions
+from jaxrisk.venue.close_out import CloseOut, CloseRule
+from jaxrisk.venue.deleverage_ranking import LeveredGain, Ranking
 from jaxrisk.venue.funding import PremiumFunding
-from jaxrisk.venue.margin_accounts import Behind, CloseOut, MarginAccounts, VolatilityMoves
-from jaxrisk.venue.notional_margin import NotionalMargin, deductions
+from jaxrisk.venue.haircut import Slice, TieredHaircut
+from jaxrisk.venue.margin_accounts import Behind, MarginAccounts, VolatilityMoves
+from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
+from jaxrisk.venue.notional_margin import NotionalMargin
 from jaxrisk.venue.option_requirement import GridMargin
+from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.presets.margin_venue import margin_venue
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
 from jaxrisk.venue.venue import Venue
@@ -31,19 +37,24 @@ COEFFICIENT = 0.1
 PERMANENT = 0.3
 TIERS = (0.0, 2e5, 1e6)
 RATES = (0.02, 0.03, 0.06)
+SLICES = ((0.0, 0.9), (2e4, 0.7), (2e5, 0.0))
+ALLOWANCE, BUFFER = 500.0, 0.05
 
 
 def rates(array: Any, count: int) -> NotionalMargin:
     """Return three tiers of margin, the same for every contract."""
-    rows = [[2.0 * r for r in RATES], list(RATES)]
-    cut = [deductions(TIERS, row) for row in rows]
-    stack = lambda x: array(np.repeat(np.asarray(x, np.float64)[:, :, None], count, axis=2))
-    return NotionalMargin(rate=stack(rows), deduction=stack(cut))
+    bounds = zip(TIERS, (*TIERS[1:], np.inf), RATES, strict=True)
+    rows = [Bracket(low, high, rate, 0.5 / rate) for low, high, rate in bounds]
+    tiers = MarginTiers.from_brackets({str(k): rows for k in range(count)}, array(0.0).dtype)
+    return NotionalMargin(tiers=tiers, multiple=array(2.0))
 
 
 def close_out(array: Any, *, largest: float = 1.0, fee: float = 0.004) -> CloseOut:
     """Return a rule that closes down to a fifth above the maintenance margin."""
-    return CloseOut(trigger=array(1.0), target=array(1.2), largest=array(largest), fee=array(fee))
+    return CloseOut(
+        trigger=array(1.0), target=array(1.2), largest=array(largest), fee=array(fee),
+        forfeit=array(0.0),
+    )  # fmt: skip
 
 
 def terms(array: Any, rows: list[Contracts]) -> Contracts:
@@ -98,9 +109,25 @@ def perpetual_venue(
     behind: Behind = Behind.WINNERS,
     largest: float = 1.0,
     count: int = ACCOUNTS,
+    posted: float = 0.0,
+    close: CloseRule | None = None,
+    ranking: Ranking | None = None,
     dtype: Any = np.float64,
 ) -> Venue:
-    """Return a venue of two linear perpetuals settled in dollars that are not quite dollars."""
+    """Return a venue of two linear perpetuals settled in dollars that are not quite dollars.
+
+    Args:
+        seed: of the book.
+        leverage: of the most levered.
+        insurance: the insurance fund, numeraire.
+        behind: who stands behind it.
+        largest: of a position closed in a round.
+        count: of accounts.
+        posted: share of collateral that is ether and bitcoin.
+        close: rule of closing; `close_out` where not given.
+        ranking: of winners; `LeveredGain` where not given.
+        dtype: of every leaf.
+    """
     array = lambda x: jnp.asarray(np.asarray(x, np.float64), dtype)
     rng = np.random.default_rng(seed)
     price = np.array([3000.0, 60000.0]) / PRICE["USDC"]
@@ -108,17 +135,37 @@ def perpetual_venue(
         rng, price, np.array([1.0, 0.1]), leverage=leverage, array=array, settlement=USDC,
         count=count,
     )  # fmt: skip
+    other = None
+    if posted:
+        accounts = dataclasses.replace(
+            accounts,
+            collateral=jnp.concatenate(
+                [
+                    accounts.collateral * (1.0 - posted),
+                    accounts.collateral * 0.5 * posted / array(price)[:, None],
+                ]
+            ),
+            collateral_assets=(USDC, WETH, WBTC),
+        )
+        slices = {asset: [Slice(*row) for row in SLICES] for asset in ("WETH", "WBTC")}
+        other = PostedCollateral(
+            haircut=TieredHaircut.from_slices(slices, dtype),
+            allowance=array(ALLOWANCE),
+            buffer=array(BUFFER),
+        )
     slot = MarginAccounts(
         contracts=terms(array, [perpetual(1.0), perpetual(0.1)]),
         opening_forward=array(price),
         opening_volatility=array([1.0, 1.0]),
         requirement=rates(array, 2),
-        close=close_out(array, largest=largest),
+        close=close or close_out(array, largest=largest),
+        ranking=ranking or LeveredGain(),
         funding=PremiumFunding(
             period=array([8.0 / 8760.0] * 2), interest=array([0.1, 0.1]), cap=array([20.0, 20.0])
         ),
         underlying=(WETH, WBTC),
         behind=behind,
+        posted=other,
     )
     return margin_venue(accounts, slot, name="perps", insurance=insurance)
 
@@ -148,6 +195,7 @@ def coin_venue(seed: int, *, leverage: float = 20.0, insurance: float = 1e4) -> 
         opening_volatility=array([1.0, 1.0]),
         requirement=rates(array, 2),
         close=close_out(array),
+        ranking=LeveredGain(),
         funding=PremiumFunding(
             period=array([8.0 / 8760.0] * 2), interest=array([0.1, 0.1]), cap=array([20.0, 20.0])
         ),
@@ -228,6 +276,7 @@ def option_venue(
         opening_volatility=array([1.0, 0.7, 0.75, 0.8]),
         requirement=grid_margin(array),
         close=close_out(array, fee=0.001),
+        ranking=LeveredGain(),
         moves=VolatilityMoves(
             beta=four(-0.8),
             power=four(0.5),

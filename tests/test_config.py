@@ -123,6 +123,22 @@ def test_naive_start_is_utc(write):
     ("old", "new", "expected"),
     [
         (
+            "[book]",
+            "[keeper]\ncapital_usd = 1e6\n[book]",
+            "my.toml:4: keeper.capital_half_life_hours: goes with capital_usd, and only so: "
+            "give both",
+        ),
+        (
+            "[book]",
+            "[keeper]\ncost_usd = 0.0\ncongestion = 0.1\n[book]",
+            "my.toml:6: keeper.congestion = 0.1: raises a cost of 0; give cost_usd",
+        ),
+        (
+            "[book]",
+            "[keeper]\nlatency_steps = -1\n[book]",
+            "my.toml:5: keeper.latency_steps = -1: expected a whole number not below 0",
+        ),
+        (
             "liquidation_threshold = 0.83",
             "liquidation_threshold = 83",
             "my.toml:35: venues.pool.assets.WETH.liquidation_threshold = 83: "
@@ -303,7 +319,7 @@ def test_naive_start_is_utc(write):
         (
             'model = "gbm"',
             'model = "shock"\nshock = { falls = { WETH = 30 }, hours = 6 }',
-            "my.toml:9: market.shock.falls.WETH = 30: expected a fraction in [0, 1); "
+            "my.toml:9: market.shock.falls.WETH = 30: expected a fraction in [-100, 1); "
             "did you mean 0.3?",
         ),
         (

@@ -15,6 +15,7 @@ from jaxrisk.system.margin_book import marks_at, opened, slot_of
 from jaxrisk.venue.margin_accounts import VolatilityMoves
 from jaxrisk.venue.option_requirement import FormulaMargin
 from jaxrisk.venue.short_option import ShortOptionMargin
+from jaxrisk.venue.size_margin import LinearSizeMargin
 from jaxrisk.venue.venue import Pool
 from tests import margin_systems, systems
 from tests import reference_margin_step as reference
@@ -100,6 +101,7 @@ def reference_of(system):
         cash=np.zeros(size.shape[1]),
         implied=opening,
         funds=np.asarray(venue.funds).tolist(),
+        posted=np.zeros((0, size.shape[1])),
     )
     return rules, world, variance
 
@@ -201,7 +203,10 @@ def test_margin_by_formula_is_that_of_each_short_option_without_its_price(size, 
         highest=jnp.array(0.15), lowest=jnp.array(0.1), call=jnp.array(0.075),
         put=jnp.array(0.075), put_of_mark=jnp.array(0.075), put_cover=jnp.array(1.0),
     )  # fmt: skip
-    rule = FormulaMargin(short=short, rate=jnp.array([[0.05] * 3, [0.03] * 3]))
+    rates = jnp.array([[0.05] * 3, [0.03] * 3])[:, :, None]
+    rule = FormulaMargin(
+        short=short, futures=LinearSizeMargin(base=rates, slope=jnp.zeros_like(rates))
+    )
     contracts = table(
         [
             perpetual(2.0),

@@ -18,13 +18,22 @@ from jaxrisk.system.margin_loss import charged, deleveraging
 from jaxrisk.system.simulate import Plan, cut_books, final_state, layouts, outcome
 from jaxrisk.system.system import Flow
 from jaxrisk.system.trace import tracer
+from jaxrisk.venue.close_out import CloseOut
 from jaxrisk.venue.margin_accounts import Behind
-from jaxrisk.venue.notional_margin import deductions
 from jaxrisk.venue.venue import Pool
 from tests import margin_systems, systems
 from tests import reference_margin_step as reference
 from tests.helpers import assert_close
-from tests.margin_systems import COEFFICIENT, PERMANENT, RATES, TIERS, USDC
+from tests.margin_systems import (
+    ALLOWANCE,
+    BUFFER,
+    COEFFICIENT,
+    PERMANENT,
+    RATES,
+    SLICES,
+    TIERS,
+    USDC,
+)
 from tests.systems import STEP_YEARS
 from tests.test_step import check_conservation, mid
 
@@ -38,10 +47,10 @@ on_random_systems = given(
 on_every_bearer = pytest.mark.parametrize("behind", list(Behind))
 
 
-def played(behind, seed, fall, log_depth, log_insurance, leverage, largest=1.0):
+def played(behind, seed, fall, log_depth, log_insurance, leverage, **venue):
     system = margin_systems.random_system(
         seed, fall=fall, depth=10**log_depth, insurance=10**log_insurance, leverage=leverage,
-        behind=behind, largest=largest,
+        behind=behind, **venue,
     )  # fmt: skip
     return system, systems.played_verb_by_verb(system)
 
@@ -145,9 +154,10 @@ on_marks = given(
 @on_marks
 def test_no_winner_is_deleveraged_of_more_than_his_profit(seed, fall, leverage, fund):
     held, kept, seen, fund = at_a_price(seed, fall, leverage, fund)
-    equity = np.asarray(held.equity(kept, seen.value))
+    equity = np.asarray(held.equity(kept, seen))
     called = jnp.asarray((equity < 0).astype(float))
-    ours = jax.jit(deleveraging)(held, kept, seen, called, fund)
+    score = jnp.abs(held.size)
+    ours = jax.jit(deleveraging)(held, kept, seen, called, fund, score)
     lack = np.maximum(-equity, 0.0)
     if lack.sum() <= fund:
         assert (np.asarray(ours.fraction) == 0).all()
@@ -176,7 +186,7 @@ def test_nobody_is_charged_more_than_he_has(behind, seed, fall, leverage, fund):
     held, kept, marks, loss = at_a_price(seed, fall, leverage, fund)
     charge = functools.partial(charged, behind)
     paid = np.asarray(jax.jit(charge)(held, kept, marks, loss))
-    equity = np.asarray(held.equity(kept, marks.value))
+    equity = np.asarray(held.equity(kept, marks))
     profit = np.maximum(np.asarray(held.profit(kept, marks.value)), 0.0).sum(axis=0)
     scale = 1e-9 * np.abs(equity).max()
     assert (paid >= 0).all()
@@ -191,19 +201,11 @@ def test_nobody_is_charged_more_than_he_has(behind, seed, fall, leverage, fund):
     assert_close(paid.sum(), total, rtol=1e-9, atol=scale)
 
 
-def test_margin_by_tiers_has_no_jumps_and_bad_tables_are_refused():
-    cut = np.array(deductions(TIERS, RATES))
-    for k in range(1, len(TIERS)):
-        below = RATES[k - 1] * TIERS[k] - cut[k - 1]
-        assert_close(RATES[k] * TIERS[k] - cut[k], below, rtol=1e-12, atol=0.0)
-    for lower, table in (([1.0], [0.1]), ([0.0, 0.0], [0.1, 0.2]), ([0.0, 1.0], [0.2, 0.1])):
-        with pytest.raises(ValueError, match="expected"):
-            deductions(lower, table)
-
-
 def reference_of(system):
     """Return the rules and the opening of the reference for a venue of linear perpetuals."""
     slot, venue = slot_of(system.venues[0]), system.venues[0]
+    close = slot.close
+    assert isinstance(close, CloseOut)
     collateral, size, entry = book(system)
     multiplier = np.asarray(slot.contracts.multiplier)
     inverse = np.asarray(slot.contracts.inverse)
@@ -213,13 +215,18 @@ def reference_of(system):
             for i, m, u in zip(inverse, multiplier, slot.underlying, strict=True)
         ],
         settlement=venue.accounts.debt_assets[0],
-        trigger=float(slot.close.trigger),
-        target=float(slot.close.target),
-        largest=float(slot.close.largest),
-        fee=float(slot.close.fee),
+        trigger=float(close.trigger),
+        target=float(close.target),
+        largest=float(close.largest),
+        fee=float(close.fee),
         behind=slot.behind.value,
         funding=(8.0 / 8760.0, 0.1, 20.0),
         margin=reference.tiered(TIERS, RATES),
+        posted=[
+            reference.Posted(asset, list(SLICES)) for asset in venue.accounts.collateral_assets[1:]
+        ],
+        allowance=ALLOWANCE,
+        buffer=BUFFER,
         depth=np.asarray(system.liquidity.depth.depth),
         coefficient=COEFFICIENT,
         permanent=PERMANENT,
@@ -236,6 +243,7 @@ def reference_of(system):
         cash=np.zeros(len(collateral)),
         implied=np.asarray(slot.opening_volatility),
         funds=np.asarray(venue.funds).tolist(),
+        posted=np.asarray(venue.accounts.collateral)[1:].copy(),
     )
     return rules, world
 
@@ -261,6 +269,8 @@ def check_against_reference(system, rules, world, stages, move=reference.move):
         standing = venue.execution.fraction * world.opening
         assert_close(standing / scale, world.size / scale, rtol=0.0, atol=1e-6)
         assert_close(venue.execution.cash, world.cash, rtol=1e-6, atol=1e-6 * money)
+        left = system.venues[0].accounts.collateral[1:] * venue.execution.posted
+        assert_close(left, world.posted, rtol=1e-6, atol=1e-6 * money / 3000.0)
         assert_close(venue.funds, world.funds, rtol=1e-6, atol=1e-6 * money)
         assert_close(venue.pool[Pool.DEFICIT, 0], world.deficit, rtol=1e-6, atol=1e-6 * money)
         for name in ("liquidated", "bad_debt", "fee", "deleveraged", "socialised", "funding"):
@@ -273,6 +283,15 @@ def check_against_reference(system, rules, world, stages, move=reference.move):
 @on_random_systems
 def test_steps_are_those_of_the_reference(behind, largest, **numbers):
     system, stages = played(behind, largest=largest, **numbers)
+    check_against_reference(system, *reference_of(system), stages)
+
+
+@on_every_bearer
+@on_random_systems
+def test_posted_collateral_is_sold_as_the_reference_says(behind, **numbers):
+    system, stages = played(behind, posted=0.8, **numbers)
+    check_conservation(system, stages)
+    check_accounts(system, stages)
     check_against_reference(system, *reference_of(system), stages)
 
 

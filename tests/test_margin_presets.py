@@ -26,6 +26,7 @@ PRICES = {"WETH": 3000.0, "USDC": 1.0}
 TIERS = {"maintenance_margin": 0.02, "tier_2_from": 1e5, "tier_2_maintenance_margin": 0.04}
 MARGIN = {"WETH": TIERS}
 VOLATILITY = {"WETH": {"volatility": 0.8, "skew": -0.2}}
+EXAMPLE_PRICES = {"WETH": 3000.0, "WBTC": 90000.0, "USDC": 1.0}
 EXAMPLE = ROOT / "configs" / "perps_adl.toml"
 
 
@@ -92,9 +93,10 @@ def test_the_smile_is_read_at_each_strike():
     ("changes", "text"),
     [
         ({"instruments": ("WETH-7D-3000-C",)}, "an option"),
-        ({"overrides": {}}, "maintenance_margin is missing"),
+        ({"instruments": ("WETH-7D-FUT",)}, "a future; this venue has perpetuals only"),
+        ({"overrides": {}}, "WETH.options.maintenance_margin: missing"),
         ({"overrides": {"WETH": {"maintenance": 0.1}}}, "no such parameter maintenance"),
-        ({"overrides": {"WETH": {**TIERS, "tier_2_maintenance_margin": 0.01}}}, "rates"),
+        ({"overrides": {"WETH": {**TIERS, "tier_2_maintenance_margin": 0.01}}}, "tier 2: rate"),
         ({"target": 0.5}, "expected at least trigger"),
         ({"trigger": 0.0}, "expected a positive number"),
         ({"largest": 0.0}, "expected a fraction"),
@@ -105,20 +107,23 @@ def test_the_smile_is_read_at_each_strike():
         ({"funding_hours": 0.0}, "expected a positive number"),
         ({"funding_cap": -1.0}, "funding_cap -1: expected at least 0"),
         ({"initial_multiple": 0.5}, "initial_multiple 0.5: expected at least 1"),
-        ({"overrides": {"WETH": {**TIERS, "tier_3_from": 5e4}}}, "tier_3_maintenance_margin is"),
+        (
+            {"overrides": {"WETH": {**TIERS, "tier_3_from": 5e4}}},
+            "options.tier_3_maintenance_margin: missing",
+        ),
         (
             {
                 "overrides": {
                     "WETH": {**TIERS, "tier_3_from": 5e4, "tier_3_maintenance_margin": 0.1}
                 }
             },
-            "then rising",
+            "tier 2: cap 50000.0: expected more than the floor",
         ),
-        ({"overrides": {"WETH": {**TIERS, "maintenance_margin": -0.02}}}, "expected fractions"),
+        ({"overrides": {"WETH": {**TIERS, "maintenance_margin": -0.02}}}, "expected a fraction"),
         ({"instruments": ("WBTC-PERP",), "overrides": {"WBTC": TIERS}}, "no such asset"),
         ({"book": accounts(1, positions=None)}, "no positions"),
         ({"book": accounts(1, debt=jnp.ones((1, 2)))}, "no debt of their own"),
-        ({"book": accounts(1, collateral_assets=(0,))}, "collateral must be one asset"),
+        ({"book": accounts(1, collateral_assets=(0,))}, "collateral must begin with"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, text):
@@ -136,8 +141,8 @@ def test_what_does_not_fit_is_refused(changes, text):
         ({"volatility_down": 1.25}, "volatility_down 1.25: expected a number in"),
         ({"short_margin": -0.01}, "short_margin -0.01: expected a number in"),
         ({"stickiness": 3.0}, "stickiness 3: expected a number in"),
-        ({"overrides": {"WETH": {"volatility": -0.8}}}, "volatility -0.8: expected a positive"),
-        ({"overrides": {"WETH": {"volatility": 0.8, "realised": 0.0}}}, "realised 0: expected"),
+        ({"overrides": {"WETH": {"volatility": -0.8}}}, "volatility = -0.8: expected a positive"),
+        ({"overrides": {"WETH": {"volatility": 0.8, "realised": 0.0}}}, "realised = 0: expected"),
         ({"overrides": {}}, "volatility is missing"),
         ({"overrides": {"WETH": {"volatility": 0.8, "vega": 1.0}}}, "no such parameter vega"),
         ({"overrides": {"WETH": {"volatility": 0.1, "skew": 2.0}}}, "below 0.05"),
@@ -150,6 +155,51 @@ def test_what_does_not_fit_an_options_venue_is_refused(changes, text):
             accounts(1), ASSETS, instruments=("WETH-30D-2000-P",), prices=PRICES,
             settlement="USDC", **given,
         )  # fmt: skip
+
+
+ETHER = "USDC,collateral,370334.61", "WETH,collateral,100.0"
+WEIGHTS = {"collateral_weight": 0.9, "collateral_2_from": 2e5, "collateral_2_weight": 0.5}
+
+
+def with_ether(tmp_path, options):
+    """Return the example built with the first account's collateral in ether."""
+    table = (ROOT / "configs" / "perps_adl_positions.csv").read_text()
+    assert table.count(ETHER[0]) == 1
+    (tmp_path / "perps_adl_positions.csv").write_text(table.replace(*ETHER))
+    (tmp_path / "run.toml").write_text(EXAMPLE.read_text())
+    changes = [f"venues.perps.{key}={value!r}" for key, value in options.items()]
+    return build(load_config(tmp_path / "run.toml", changes, known_presets=PRESETS))
+
+
+def test_other_collateral_counts_by_slices_and_is_all_in_the_equity(tmp_path):
+    own = {f"assets.WETH.options.{key}": value for key, value in WEIGHTS.items()}
+    venue = with_ether(tmp_path, own).system.venues[0]
+    assert venue.accounts.collateral_assets == (2, 0)
+    (at,) = np.flatnonzero(np.asarray(venue.accounts.collateral)[1])
+    columns = account_columns(venue, Market.opening(EXAMPLE_PRICES), np.array([True, True, False]))
+    assert_close(columns["collateral_usd"][at], 3e5, rtol=1e-12, atol=0.0)
+    lost = columns["equity_usd"][at] - 3e5
+    backing = columns["health_factor"][at] * columns["maintenance_margin_usd"][at]
+    assert_close(backing - lost, 0.9 * 2e5 + 0.5 * 1e5, rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "venues.perps.assets.WETH.options.collateral_weight: missing; accounts post WETH"),
+        (
+            {"assets.WETH.options.collateral_weight": 0.9}
+            | {"assets.WETH.options.collateral_2_from": 1e5},
+            r"perps.assets.WETH.options.collateral_2_weight: missing; collateral_2_from goes with",
+        ),
+        ({"assets.WETH.options.collateral_weight": 1.5}, "WETH, slice 1: weight 1.5: expected one"),
+        ({"options.collateral_buffer": -0.1}, "collateral_buffer -0.1: expected a number in"),
+        ({"options.collateral_allowance": -1.0}, "collateral_allowance -1: expected at least 0"),
+    ],
+)
+def test_collateral_without_a_proper_weight_is_refused(tmp_path, options, text):
+    with pytest.raises(ConfigError, match=text):
+        with_ether(tmp_path, options)
 
 
 def test_the_example_is_built_as_its_table_says():
@@ -165,11 +215,10 @@ def test_the_example_is_built_as_its_table_says():
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("USDC,collateral,370334.61", "WETH,collateral,370334.61", "expected USDC alone"),
         ("USDC,collateral,370334.61", "USDC,debt,370334.61", "no debt of their own"),
         ("WBTC-PERP,long,10.6063,93233.67", "WBTC,long,10.6063,93233.67", "no contract"),
-        ("WBTC-PERP,long,10.6063,93233.67", "WBTC-90000-C,long,1,", "is no contract"),
-        ("WETH-30D-2700-P,short,14.79", "WETH-30D-P,short,14.79", "'WETH-30D-P' is no contract"),
+        ("WBTC-PERP,long,10.6063,93233.67", "WBTC-90000-C,long,1,", "has no expiry"),
+        ("WETH-30D-2700-P,short,14.79", "WETH-30D-P,short,14.79", "'WETH-30D-P' has no strike"),
         ("WETH-30D-2700-P,short,14.79", "WETH-0D-2700-P,short,14.79", "expires at the start"),
         ("WETH-30D-2700-P,short,14.79", "WETH-30D-0-P,short,14.79", "must be positive"),
     ],

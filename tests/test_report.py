@@ -457,17 +457,28 @@ def test_panels_without_room_are_counted(summary, tables):
     assert "venue 4: debt liquidatable" not in text
 
 
-def test_contracts_on_margin_show_their_notional_and_are_left_off_the_map(summary, tables):
-    accounts = tables["accounts"]
+def test_contracts_on_margin_show_their_notional_in_accounts_and_map(summary, tables):
+    accounts, table = tables["accounts"], tables["liquidation_map"]
     on_margin = accounts["venue"] == "blue"
     mixed = {**accounts, "notional_usd": np.where(on_margin, 7.77e5, np.nan)}
-    text = render_report(summary, {**tables, "accounts": mixed}, CONFIG)
-    assert "Contracts on margin are not covered: blue." in text
+    here = table["venue"] == "blue"
+    debt = table["liquidatable_debt_usd"]
+    called = {
+        **table,
+        "liquidatable_debt_usd": np.where(here, 0.0, debt),
+        "liquidatable_notional_usd": np.where(here, debt, 0.0),
+    }
+    text = render_report(summary, {**tables, "accounts": mixed, "liquidation_map": called}, CONFIG)
+    assert "Contracts on margin count by what they are about, on blue" in text
     assert "of the accounts on blue the collateral alone counts" in text
-    assert "blue: debt liquidatable" not in text
+    assert "blue: contracts called" in text
+    assert "pool: debt liquidatable" in text
     assert "Debt or<br>notional" in text
     worst = np.argsort(-accounts["expected_bad_debt_usd"])[:20]
     assert text.count("<td>777 k</td><td>n/a</td>") == int(on_margin[worst].sum()) > 0
+    # What is called after a joint fall is the same sum, of debts and of contracts.
+    falls = lambda text: text.split("Left as bad debt if closed in full")[1].split("</table>")[0]
+    assert falls(text) == falls(render_report(summary, tables, CONFIG))
 
 
 def test_a_report_of_contracts_alone_speaks_of_no_debt(summary, tables):
@@ -475,7 +486,7 @@ def test_a_report_of_contracts_alone_speaks_of_no_debt(summary, tables):
     book = {**summary["snapshot"], "debt_usd": 0.0}
     changed = {**summary, "snapshot": book}
     text = render_report(changed, {**tables, "accounts": alone}, CONFIG)
-    assert "There are contracts on margin only" in text
+    assert "Liquidatable debt or notional" in text
     assert "Debt at health below 1.1" not in text
     assert "44.1 M USD" in text
 

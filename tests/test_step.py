@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jaxrisk.system import keeper_calls, step
+from jaxrisk.system.calls import Calls
 from jaxrisk.system.system import Flow, State, System
 from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Pool, changed_pool, imbalance
@@ -153,7 +154,7 @@ def test_a_flow_booked_on_one_side_only_is_caught(monkeypatch):
 
 
 def test_a_call_that_does_not_reach_the_accounts_is_caught(monkeypatch):
-    monkeypatch.setattr(keeper_calls, "go_through", lambda standing, calls, ration: standing)
+    monkeypatch.setattr(Calls, "gone_through", lambda self, standing, ration: standing)
     system = systems.random_system(1)
     played = systems.played_verb_by_verb(system, afresh=True)
     with pytest.raises(AssertionError, match=r"^round \d: venue 0 books another debt"):

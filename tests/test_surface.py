@@ -35,7 +35,9 @@ def test_vogts_smile_has_a_butterfly_where_its_authors_say():
     assert float(VOGT.least_variance()[0]) > 0
     assert float(VOGT.steeper_wing()[0]) < 2
     found = breaches(array(1.0), K, VOGT.total_variance(K)[None, :])
-    assert {b.kind for b in found} == {"butterfly"}
+    # Beyond its butterflies calls get dearer with the strike.
+    assert {b.kind for b in found} == {"butterfly", "vertical"}
+    found = [b for b in found if b.kind == "butterfly"]
     assert all(negative.min() - 0.06 < b.log_moneyness < negative.max() + 0.06 for b in found)
     assert found[0].amount == max(b.amount for b in found)
     assert found[0].years == 1.0
@@ -83,10 +85,10 @@ def test_a_calendar_is_named_with_its_expiry_and_strike():
     w = np.asarray(SMOOTH.total_variance(K[:, None])).T.copy()
     w[1, 40] = w[2, 40] + 0.003
     found = breaches(YEARS, K, jnp.asarray(w))
-    assert Breach("calendar", 0.5, float(K[40]), float(w[1, 40] - w[2, 40])) in found
-    # The bump makes a butterfly too: dear in the middle, cheap on both sides.
+    assert Breach("calendar", 0.5, float(K[40]), float(w[1, 40] - w[2, 40]), later=1.0) in found
+    # The bump makes a butterfly too, dear in the middle, and calls dearer there than before it.
     places = {(b.kind, b.years, round(b.log_moneyness, 6)) for b in found}
-    assert places == {("calendar", 0.5, 0.5), ("butterfly", 0.5, 0.5)}
+    assert places == {("calendar", 0.5, 0.5), ("butterfly", 0.5, 0.5), ("vertical", 0.5, 0.45)}
     assert breaches(YEARS, K, SMOOTH.total_variance(K[:, None]).T) == []
     assert butterfly_values(K, jnp.asarray(w)).shape == (3, 59)
     assert calendar_values(jnp.asarray(w)).shape == (2, 61)

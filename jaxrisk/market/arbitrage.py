@@ -1,4 +1,4 @@
-"""Static arbitrage between listed options: butterflies within an expiry, calendars between them."""
+"""Static arbitrage between listed options: spreads and butterflies of an expiry, and calendars."""
 
 import dataclasses
 
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrisk.market.black import black_price
+from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.smooth import safe_sqrt
 
 
@@ -25,10 +26,29 @@ def butterfly_values(
     Returns:
         `(expiry, strike - 2)`.
     """
+    slopes = _slopes(log_moneyness, total_variance)
+    return slopes[:, 1:] - slopes[:, :-1]
+
+
+def vertical_values(
+    log_moneyness: Float[Array, " strike"], total_variance: Float[Array, "expiry strike"]
+) -> Float[Array, "expiry gap"]:
+    """Return the value of the cheaper spread of neighbouring strikes, of calls or of puts.
+
+    Each pays at most 1. A negative value is an arbitrage: calls get dearer with the strike, or puts
+    cheaper. Arguments are those of `butterfly_values`.
+    """
+    slopes = _slopes(log_moneyness, total_variance)
+    return smaller(-slopes, 1.0 + slopes)
+
+
+def _slopes(
+    log_moneyness: Float[Array, " strike"], total_variance: Float[Array, "expiry strike"]
+) -> Float[Array, "expiry gap"]:
+    """Return the change of the call price by the strike, between neighbouring strikes."""
     strike = jnp.broadcast_to(jnp.exp(log_moneyness), total_variance.shape)
     calls = black_price(1.0, strike, 1.0, safe_sqrt(total_variance), 1.0)
-    slopes = (calls[:, 1:] - calls[:, :-1]) / (strike[:, 1:] - strike[:, :-1])
-    return slopes[:, 1:] - slopes[:, :-1]
+    return (calls[:, 1:] - calls[:, :-1]) / (strike[:, 1:] - strike[:, :-1])
 
 
 def calendar_values(
@@ -46,16 +66,44 @@ class Breach:
     """One arbitrage.
 
     Attributes:
-        kind: "butterfly", or "calendar" against the next expiry.
+        kind: "vertical", "butterfly", or "calendar" against the next expiry.
         years: of the expiry.
-        log_moneyness: of the strike; of a butterfly its middle one.
-        amount: how far below zero the value is, of `butterfly_values` or `calendar_values`.
+        log_moneyness: of the strike; of a butterfly its middle one, of a spread its lower one.
+        amount: how far below zero the value is, of `vertical_values` and so on.
+        beside: log-moneyness of the other strikes that are traded.
+        later: years of the expiry sold against the one of a calendar.
     """
 
     kind: str
     years: float
     log_moneyness: float
     amount: float
+    beside: tuple[float, ...] = ()
+    later: float | None = None
+
+    @property
+    def strikes(self) -> tuple[float, ...]:
+        """Log-moneyness of every strike that is traded, rising."""
+        return tuple(sorted((self.log_moneyness, *self.beside)))
+
+
+def described(breach: Breach) -> str:
+    """Return an arbitrage in words: strikes over the forward, expiries in years, what to change."""
+    at = ", ".join(f"{np.exp(k):.6g}" for k in breach.strikes)
+    middle = f"{np.exp(breach.log_moneyness):.6g}"
+    if breach.later is None:
+        remedy = "bring their volatilities nearer"
+        if breach.kind == "butterfly":
+            remedy = f"lower the volatility of {middle} or raise that of its neighbours"
+        return (
+            f"{breach.kind} of the strikes {at} of the forward at {breach.years:.6g} years is "
+            f"worth {-breach.amount:.3g}; {remedy}"
+        )
+    return (
+        f"calendar at the strike {at} of the forward from {breach.years:.6g} to {breach.later:.6g} "
+        f"years: total variance falls by {breach.amount:.3g}; lower the volatility of the first "
+        "expiry or raise that of the second"
+    )
 
 
 def breaches(
@@ -75,11 +123,16 @@ def breaches(
     """
     k, expiry = np.asarray(log_moneyness), np.asarray(years)
     found = []
-    for kind, values, strikes in (
-        ("butterfly", butterfly_values(log_moneyness, total_variance), k[1:-1]),
-        ("calendar", calendar_values(total_variance), k),
-    ):
-        short = -np.asarray(values)
-        for e, s in zip(*np.nonzero(short > tolerance), strict=True):
-            found.append(Breach(kind, float(expiry[e]), float(strikes[s]), float(short[e, s])))
+    short = -np.asarray(vertical_values(log_moneyness, total_variance))
+    for e, s in zip(*np.nonzero(short > tolerance), strict=True):
+        place = (float(expiry[e]), float(k[s]), float(short[e, s]))
+        found.append(Breach("vertical", *place, beside=(float(k[s + 1]),)))
+    short = -np.asarray(butterfly_values(log_moneyness, total_variance))
+    for e, s in zip(*np.nonzero(short > tolerance), strict=True):
+        place = (float(expiry[e]), float(k[s + 1]), float(short[e, s]))
+        found.append(Breach("butterfly", *place, beside=(float(k[s]), float(k[s + 2]))))
+    short = -np.asarray(calendar_values(total_variance))
+    for e, s in zip(*np.nonzero(short > tolerance), strict=True):
+        place = (float(expiry[e]), float(k[s]), float(short[e, s]))
+        found.append(Breach("calendar", *place, later=float(expiry[e + 1])))
     return sorted(found, key=lambda breach: -breach.amount)

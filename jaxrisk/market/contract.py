@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.black import black_price
 from jaxrisk.numerics.gate import positive_or_one
@@ -45,7 +45,7 @@ class Contracts:
         option: 1 for calls, -1 for puts, 0 for perpetuals and futures.
         coin_quoted: 1 for options quoted and settled in their underlying, else 0.
         strike: of options; positive everywhere.
-        expiry: of options, in years from time 0.
+        expiry: of options and futures, in years from time 0; 0 for perpetuals.
     """
 
     multiplier: Rows
@@ -174,6 +174,27 @@ def perpetual(multiplier: float, *, inverse: bool = False) -> Contracts:
         ValueError: the multiplier is not positive and finite.
     """
     return _row(multiplier, inverse=float(inverse))
+
+
+def future(multiplier: float, expiry: float, *, inverse: bool = False) -> Contracts:
+    """Return one dated future: a perpetual that ends, without funding.
+
+    Args:
+        multiplier: see the table above.
+        expiry: in years from time 0.
+        inverse: whether it pays by the inverse of its price.
+
+    Raises:
+        ValueError: the multiplier or the expiry is not positive and finite.
+    """
+    if not expiry > 0:
+        raise ValueError(f"expiry {expiry!r} must be positive")
+    return _row(multiplier, inverse=float(inverse), expiry=expiry)
+
+
+def is_perpetual(contracts: Contracts) -> Bool[Array, " contract"]:
+    """Return which contracts have no end."""
+    return (contracts.option == 0) & (contracts.expiry == 0)
 
 
 def european_option(

@@ -1,6 +1,6 @@
 """Which price a venue sees. The seen price drives health; the market's mid drives proceeds."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -8,6 +8,25 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree, static
+
+
+class Oracle(Protocol):
+    """From what a venue has observed to the prices it works with.
+
+    The state is a pytree of the oracle's own; it is observed once a step, after prices moved.
+    """
+
+    def init(self, market: Market) -> Any:
+        """Return the opening state."""
+        ...
+
+    def observe(self, state: Any, market: Market) -> Any:
+        """Return the state after a step."""
+        ...
+
+    def seen(self, state: Any, market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        ...
 
 
 @pytree
@@ -78,59 +97,77 @@ class DelayedOracle:
 
 
 @pytree
-class DeviationOracle:
-    """Publishes at most once a step, when the mid has moved by more than `deviation`.
-
-    Source: push feeds that update on deviation.
+class Published:
+    """What a feed has published.
 
     Attributes:
-        deviation: `(asset,)` relative move that triggers an update.
+        price: `(asset,)` published last.
+        age: `(asset,)` steps since.
     """
 
-    deviation: Float[Array, " asset"]
-
-    def init(self, market: Market) -> Float[Array, " asset"]:
-        """Return the opening oracle state: the last published price."""
-        return market.mid
-
-    def observe(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
-        """Return the price published last."""
-        moved = jnp.abs(market.mid - state) >= self.deviation * state
-        return jnp.where(moved, market.mid, state)
-
-    def seen(self, state: Float[Array, " asset"], market: Market) -> Float[Array, " asset"]:
-        """Return the prices the venue works with."""
-        del market
-        return state
+    price: Float[Array, " asset"]
+    age: Float[Array, " asset"]
 
 
 @pytree
-class FaceValueOracle:
-    """Takes one asset at face value whatever it trades at, and asks another oracle for the rest.
+class DeviationOracle:
+    """Publishes at most once a step: where the mid has moved enough, or nothing was for long.
 
-    Source: issuers of a stablecoin count a unit of their own debt as one unit of account.
+    Source: push feeds that update on deviation and heartbeat.
 
     Attributes:
-        others: oracle of all other assets.
-        face_value: of the asset, numeraire.
-        asset: its index.
+        deviation: `(asset,)` relative move that triggers an update.
+        heartbeat: steps after which an update is due whatever the move; `None` for never.
     """
 
-    others: "Oracle"
-    face_value: Float[Array, ""]
-    asset: int = static()
+    deviation: Float[Array, " asset"]
+    heartbeat: Float[Array, ""] | None = None
 
-    def init(self, market: Market) -> Any:
-        """Return the opening state of the other oracle."""
-        return self.others.init(market)
+    def init(self, market: Market) -> Published:
+        """Return the opening oracle state: the mid, published just now."""
+        return Published(price=market.mid, age=jnp.zeros_like(market.mid))
 
-    def observe(self, state: Any, market: Market) -> Any:
-        """Return the state of the other oracle after a step."""
-        return self.others.observe(state, market)
+    def observe(self, state: Published, market: Market) -> Published:
+        """Return what is published after a step."""
+        age = state.age + 1.0
+        due = jnp.abs(market.mid - state.price) >= self.deviation * state.price
+        if self.heartbeat is not None:
+            due = due | (age >= self.heartbeat)
+        return Published(
+            price=jnp.where(due, market.mid, state.price),
+            age=jnp.where(due, jnp.zeros_like(age), age),
+        )
 
-    def seen(self, state: Any, market: Market) -> Float[Array, " asset"]:
+    def seen(self, state: Published, market: Market) -> Float[Array, " asset"]:
         """Return the prices the venue works with."""
-        return self.others.seen(state, market).at[self.asset].set(self.face_value)
+        del market
+        return state.price
+
+
+@pytree
+class AverageOracle:
+    """Sees the arithmetic mean of the last mids, one a step: a time-weighted average.
+
+    Attributes:
+        steps: length of the window in steps, at least 1; at 1 it is the last mid.
+    """
+
+    steps: int = static()
+
+    def init(self, market: Market) -> Float[Array, "window asset"]:
+        """Return the opening oracle state: the opening mid, as if it had always been so."""
+        return jnp.broadcast_to(market.mid, (self.steps, market.price.shape[0]))
+
+    def observe(
+        self, state: Float[Array, "window asset"], market: Market
+    ) -> Float[Array, "window asset"]:
+        """Return the mids of the window, oldest first."""
+        return jnp.concatenate([state[1:], market.mid[None, :]])
+
+    def seen(self, state: Float[Array, "window asset"], market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        del market
+        return jnp.mean(state, axis=0)
 
 
 @pytree
@@ -150,16 +187,6 @@ class FixedOracle:
         """Return the prices the venue works with."""
         del market
         return state
-
-
-Oracle = (
-    SpotOracle
-    | ExchangeRateOracle
-    | DelayedOracle
-    | DeviationOracle
-    | FixedOracle
-    | FaceValueOracle
-)
 
 
 def opening_prices(oracle: Oracle, market: Market) -> Float[Array, " asset"]:

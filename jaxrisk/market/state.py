@@ -23,6 +23,8 @@ class Market:
         assets: names, in the order of every `(asset,)` axis.
         underlying: index of the asset each one is pegged to, its own index where free; `None`
             where no asset is pegged. An underlying is itself free.
+        issued: `(asset,)` units outstanding of assets that are claims on a venue, 0 for others;
+            `None` where no asset is.
     """
 
     price: Float[Array, " asset"]
@@ -32,6 +34,7 @@ class Market:
     recent_sales: Float[Array, " asset"]
     assets: tuple[str, ...] = static()
     underlying: tuple[int, ...] | None = static(default=None)
+    issued: Float[Array, " asset"] | None = None
 
     @property
     def mid(self) -> Float[Array, " asset"]:

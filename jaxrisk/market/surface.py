@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxrisk.market.arbitrage import breaches, described
 from jaxrisk.numerics.interpolate import bracket
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.numerics.smooth import safe_sqrt
@@ -49,6 +51,42 @@ class GridSurface:
         return GridSurface(
             years=years, log_moneyness=log_moneyness, total_variance=variance, wings=wings
         )
+
+    @staticmethod
+    def checked(
+        years: ArrayLike,
+        log_moneyness: ArrayLike,
+        volatility: ArrayLike,
+        *,
+        wings: str = "flat",
+        tolerance: float = 1e-9,
+    ) -> "GridSurface":
+        """Return the surface with this volatility at its nodes, on the host, after checking it.
+
+        Args:
+            years: `(expiry,)`.
+            log_moneyness: `(strike,)`.
+            volatility: `(expiry, strike)`.
+            wings: see `GridSurface`.
+            tolerance: an arbitrage worth no more than this is rounding, see `breaches`.
+
+        Raises:
+            ValueError: with every problem found: nodes that do not rise, a volatility that is not
+                positive, an arbitrage between nodes; each with its strikes and expiry.
+        """
+        times, k = np.atleast_1d(np.asarray(years)), np.atleast_1d(np.asarray(log_moneyness))
+        given = np.asarray(volatility)
+        problems = _node_problems(times, k, given)
+        if not problems:
+            made = GridSurface.of_volatility(
+                jnp.asarray(times), jnp.asarray(k), jnp.asarray(given), wings=wings
+            )
+            found = breaches(made.years, made.log_moneyness, made.total_variance,
+                             tolerance=tolerance)  # fmt: skip
+            if not found:
+                return made
+            problems = [described(breach) for breach in found]
+        raise ValueError("\n".join(problems))
 
     def volatility(self, log_moneyness: ArrayLike, years: ArrayLike) -> Values:
         """Return the volatility; arguments broadcast. Expired options have the first expiry's."""
@@ -108,3 +146,20 @@ def bucketed_vega(
     by_variance = jax.grad(worth)(surface).total_variance
     volatility = safe_sqrt(surface.total_variance / surface.years[:, None])
     return by_variance * 2.0 * volatility * surface.years[:, None]
+
+
+def _node_problems(years: np.ndarray, k: np.ndarray, volatility: np.ndarray) -> list[str]:
+    """Return which nodes of a surface are none."""
+    if volatility.shape != (years.size, k.size):
+        return [f"volatility: shape {volatility.shape}, expected {(years.size, k.size)}"]
+    problems = []
+    if not (np.all(np.isfinite(years)) and np.all(np.diff(years, prepend=0.0) > 0)):
+        problems.append(f"years {years.tolist()}: expected positive numbers that rise")
+    if not (np.all(np.isfinite(k)) and np.all(np.diff(k) > 0)):
+        problems.append(f"log_moneyness {k.tolist()}: expected numbers that rise")
+    for e, s in np.argwhere(~(np.isfinite(volatility) & (volatility > 0))):
+        problems.append(
+            f"volatility {volatility[e, s]:g} at {years[e]:.6g} years, strike {np.exp(k[s]):.6g} "
+            "of the forward: expected a positive number"
+        )
+    return problems

@@ -2,6 +2,10 @@
 
 Two definitions are published for one event, and differ by more than ten times. What is realised
 when a position is closed was the winner's own: the first counts it as taken, the second does not.
+
+Both published figures follow from tables by shock, and the shocks matter: what one realises beyond
+its own deficit pays for no other. The first counts a position less each time that it is closed
+again, so it needs every closing in its order; totals by account or by coin only bound it.
 """
 
 import jax.numpy as jnp
@@ -16,7 +20,9 @@ def realised_overshoot(
     All profit of a closed position counts as taken, though its owner keeps what the close price
     pays: how far closing reached, not what it cost.
 
-    Source: Chitra, arXiv 2512.01112, queue overshoot in equity dollars.
+    Source: Chitra, arXiv 2512.01112, queue overshoot in equity dollars: 653.6 million on 10 October
+    2025, where a shock is the closings of one coin with less than 5 s between them, and a share `f`
+    of a position closed takes its profit times `e^(-8 f)` in later shocks.
 
     Args:
         profit: of the part closed of each position; losses are left out.

@@ -19,6 +19,9 @@ from jaxrisk.measure.owner import account_health
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.claim_prices import followed
+from jaxrisk.system.execution import play_of
+from jaxrisk.system.margin_book import MarginFigures, slot_of
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import per_account
 from jaxrisk.venue.health import toxic, value_accounts
@@ -35,12 +38,15 @@ class LiquidationMap:
 
     Attributes:
         debt: what these accounts owe.
+        notional: what their contracts on margin are about, longs and shorts added up.
         collateral: what they hold.
         seizable: what keepers would take of it by closing them in full, bonus included.
-        bad_debt: what closing them in full would leave unpaid: D − C / (1 + bonus), at least 0.
+        bad_debt: what closing them in full would leave unpaid: D − C / (1 + bonus), at least 0; of
+            contracts what accounts have less than nothing.
     """
 
     debt: Float[Array, "*grid"]
+    notional: Float[Array, "*grid"]
     collateral: Float[Array, "*grid"]
     seizable: Float[Array, "*grid"]
     bad_debt: Float[Array, "*grid"]
@@ -65,24 +71,21 @@ def with_pegged(market: Market, moves: Bool[Array, " asset"]) -> Bool[Array, " a
     return moves | select(moves, market.underlying)
 
 
-def moved_price(
-    venue: Venue, market: Market, moves: Bool[Array, " asset"], change: Float[Array, ""]
-) -> Float[Array, " asset"]:
-    """Return the prices the venue sees once some market prices have changed and stayed there.
+def moved_market(system: System, moves: Bool[Array, " asset"], change: Float[Array, ""]) -> Market:
+    """Return the market once some prices have changed and stayed there.
 
-    A delayed oracle has caught up. A pegged asset keeps its exchange rate and goes with its
-    underlying; moved alone, only an oracle of market prices sees it.
+    A pegged asset keeps its exchange rate and goes with its underlying; moved alone, only an oracle
+    of market prices sees it. A claim on a venue follows what is behind it.
 
     Args:
-        venue: the venue, for its oracle.
-        market: the market at rest.
+        system: the system at rest.
         moves: `(asset,)` which assets move.
         change: price change as a fraction, above −1; −0.3 is a fall of 30 %.
     """
+    market = system.market
     together = with_pegged(market, moves)
     factor = jnp.where(together, 1.0 + change, jnp.ones_like(change))
-    moved = dataclasses.replace(market, price=market.price * factor)
-    return opening_prices(venue.oracle, moved)
+    return followed(system, dataclasses.replace(market, price=market.price * factor))
 
 
 def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> LiquidationMap:
@@ -92,6 +95,9 @@ def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> Liquidati
         venue: the venue and its book.
         price: `(asset,)` prices as the venue sees them.
     """
+    margin = play_of(venue).margin
+    if margin is not None:
+        return _within_call(margin(venue, price))
     accounts = venue.accounts
     value = value_accounts(accounts, venue.collateral.liquidation_threshold, price)
     values = accounts.collateral * select(price, accounts.collateral_assets)[:, None]
@@ -104,9 +110,28 @@ def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> Liquidati
     total = lambda x: jnp.sum(jnp.where(below, x, jnp.zeros_like(x)))
     return LiquidationMap(
         debt=total(value.debt),
+        notional=total(jnp.zeros_like(value.debt)),
         collateral=total(value.collateral),
         seizable=total(seizable),
         bad_debt=total(value.debt - repaid),
+    )
+
+
+def _within_call(found: MarginFigures) -> LiquidationMap:
+    """Return the totals over accounts of contracts that would be called."""
+    below = found.backing < found.called
+    total = lambda x: jnp.sum(jnp.where(below, x, jnp.zeros_like(x)))
+    lacking = jnp.where(found.equity < 0, -found.equity, jnp.zeros_like(found.equity))
+    nothing = jnp.zeros_like(lacking)
+    return LiquidationMap(
+        debt=total(nothing),
+        notional=total(found.notional),
+        collateral=total(found.collateral),
+        # Closing takes what collateral has to pay for losses, and no more.
+        seizable=total(
+            smaller(jnp.maximum(found.collateral - found.equity, 0.0), found.collateral)
+        ),
+        bad_debt=total(lacking),
     )
 
 
@@ -114,6 +139,8 @@ def liquidation_map(
     system: System, changes: Float[Array, " grid"], moves: Bool[Array, " asset"] | int
 ) -> LiquidationMap:
     """Return what each venue could liquidate after each instantaneous move, leaves `(venue, grid)`.
+
+    Delayed oracles have caught up.
 
     Args:
         system: the system.
@@ -125,8 +152,9 @@ def liquidation_map(
         moves = jnp.arange(len(system.assets)) == moves
 
     def after(change: Float[Array, ""]) -> LiquidationMap:
+        market = moved_market(system, moves, change)
         totals = [
-            within_liquidation(venue, moved_price(venue, system.market, moves, change))
+            within_liquidation(venue, opening_prices(venue.oracle, market))
             for venue in system.venues
         ]
         return jax.tree.map(lambda *scalars: jnp.stack(scalars), *totals)
@@ -141,7 +169,8 @@ def liquidation_table(
 
     `venue`, `asset`, `price_change_frac`, `liquidatable_debt_usd`, `liquidatable_collateral_usd`,
     `bad_debt_usd`: venue by venue, asset by asset, then the joint move as asset `all`. An asset
-    without bearing on a venue, by itself or through its pegged assets, has no rows there.
+    without bearing on a venue, by itself or through its pegged assets, has no rows there. Where a
+    venue has contracts on margin also `liquidatable_notional_usd`, 0 for loans.
 
     Args:
         system: the system.
@@ -162,7 +191,7 @@ def liquidation_table(
     ]
     venue, mask = (np.repeat([row[i] for row in rows], len(changes)) for i in (0, 1))
     step = np.tile(np.arange(len(changes)), len(rows))
-    return {
+    table = {
         "venue": np.array([v.name for v in system.venues], dtype=object)[venue],
         "asset": names[mask],
         "price_change_frac": np.asarray(changes, np.float64)[step],
@@ -170,6 +199,9 @@ def liquidation_table(
         "liquidatable_collateral_usd": maps.collateral[mask, venue, step],
         "bad_debt_usd": maps.bad_debt[mask, venue, step],
     }
+    if any(play_of(v).margin is not None for v in system.venues):
+        table["liquidatable_notional_usd"] = maps.notional[mask, venue, step]
+    return table
 
 
 def snapshot(system: System) -> dict[str, float | int]:
@@ -249,8 +281,10 @@ def _opening(venue: Venue, market: Market) -> Float[Array, "4 account"]:
 
 
 def _bearing(venue: Venue, market: Market) -> set[int]:
-    """Return the assets whose move bears on a venue: held or owed there, or underlying of one."""
+    """Return the assets whose move bears on a venue: held, owed or traded there, or their peg."""
     present = {*venue.accounts.collateral_assets, *venue.accounts.debt_assets}
+    if play_of(venue).margin is not None:
+        present |= set(slot_of(venue).underlying)
     if market.underlying is None:
         return present
     return present | {market.underlying[a] for a in present}

@@ -13,9 +13,9 @@ from jaxrisk.market.state import Market
 from jaxrisk.measure.margin import margin_columns
 from jaxrisk.measure.solvency import BalanceSheet
 from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.system.execution import play_of
 from jaxrisk.venue.health import health_factor, redeemable_debt, toxic, value_accounts
 from jaxrisk.venue.liquidation_price import liquidation_price
-from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.venue import Venue
 
 
@@ -121,7 +121,7 @@ def account_columns(
         market: the market at rest.
         moves: `(asset,)` which assets fall together in the distance to liquidation.
     """
-    if isinstance(venue.execution, MarginAccounts):
+    if play_of(venue).margin is not None:
         return margin_columns(venue, market)
     figures, prices = _figures(venue, market, jnp.asarray(moves))
     columns: dict[str, np.ndarray] = {

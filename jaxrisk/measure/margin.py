@@ -6,8 +6,8 @@ from jaxtyping import Array, Float
 
 from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
-from jaxrisk.measure.owner import account_health
-from jaxrisk.system.margin_book import maintenance, marks_at, opened, settlement_of, slot_of
+from jaxrisk.numerics.gate import positive_or_one
+from jaxrisk.system.margin_book import figures
 from jaxrisk.venue.venue import Venue
 
 
@@ -25,22 +25,19 @@ def account_margin(
         venue: the venue and its book.
         price: `(asset,)` prices as the venue sees them.
     """
-    held, kept = opened(venue, [venue.accounts]), slot_of(venue).opening(venue.accounts)
-    marks, money = marks_at(venue, kept, price), price[settlement_of(venue)]
-    equity = held.equity(kept, marks.value)
-    notional = jnp.sum(jnp.abs(held.size) * marks.notional[:, None], axis=0)
+    found = figures(venue, price)
+    notional, equity = found.notional, found.equity
     lacking = jnp.where(notional > 0, jnp.full_like(equity, jnp.inf), jnp.zeros_like(equity))
-    leverage = jnp.where(equity > 0, notional / jnp.where(equity > 0, equity, 1.0), lacking)
     none = jnp.zeros_like(equity)
     return {
-        "collateral_usd": held.collateral * money,
+        "collateral_usd": found.collateral,
         "debt_usd": none,
-        "equity_usd": equity * money,
-        "notional_usd": notional * money,
-        "maintenance_margin_usd": maintenance(venue, kept, held, marks) * money,
+        "equity_usd": equity,
+        "notional_usd": notional,
+        "maintenance_margin_usd": found.maintenance,
         "loan_to_value_frac": none,
-        "health_factor": account_health(venue, price),
-        "leverage": leverage,
+        "health_factor": found.health,
+        "leverage": jnp.where(equity > 0, notional / positive_or_one(equity), lacking),
         "debt_to_equity": none,
         "distance_to_liquidation_frac": jnp.full_like(none, jnp.nan),
         "toxic": none,

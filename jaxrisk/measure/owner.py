@@ -7,26 +7,24 @@ keeps nobody from being called. Only here are an owner's accounts netted.
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxrisk.market.oracle import opening_prices
 from jaxrisk.market.state import Market
 from jaxrisk.measure.solvency import account_balance_sheets
-from jaxrisk.system.margin_book import maintenance, marks_at, opened, settlement_of, slot_of
+from jaxrisk.system.execution import play_of
 from jaxrisk.system.system import System
 from jaxrisk.venue.health import health_factor
-from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.venue import Venue
 
 
 def account_equity(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, " account"]:
     """Return what each account has at the opening, less what it owes, at `price` (numeraire)."""
-    if not isinstance(venue.execution, MarginAccounts):
+    margin = play_of(venue).margin
+    if margin is None:
         return account_balance_sheets(venue, price).equity
-    kept, held = slot_of(venue).opening(venue.accounts), opened(venue, [venue.accounts])
-    return held.equity(kept, marks_at(venue, kept, price).value) * price[settlement_of(venue)]
+    return margin(venue, price).equity
 
 
 def account_exposure(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, "asset account"]:
@@ -44,14 +42,8 @@ def account_health(venue: Venue, price: Float[Array, " asset"]) -> Float[Array, 
         venue: the venue and its book.
         price: as the venue sees them.
     """
-    if not isinstance(venue.execution, MarginAccounts):
-        return health_factor(venue, price)
-    slot, held = slot_of(venue), opened(venue, [venue.accounts])
-    kept = slot.opening(venue.accounts)
-    marks = marks_at(venue, kept, price)
-    needed = slot.close.trigger * maintenance(venue, kept, held, marks)
-    ratio = held.equity(kept, marks.value, backing=True) / jnp.where(needed > 0, needed, 1.0)
-    return jnp.where(needed > 0, ratio, jnp.full_like(ratio, jnp.inf))
+    margin = play_of(venue).margin
+    return health_factor(venue, price) if margin is None else margin(venue, price).health
 
 
 def owner_table(system: System, owners: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ def spread(
 
 
 def columns(
-    values: Shaped[Array, "... account"], order: Int[Array, " chosen"]
+    values: Shaped[Array, "... account"], order: Int[Array, " chosen"] | Int[np.ndarray, " chosen"]
 ) -> Shaped[Array, "... chosen"]:
     """Return `values` at `order` of the last axis; concrete numbers are taken on the host.
 

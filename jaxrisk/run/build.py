@@ -10,39 +10,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrisk.errors import ConfigError, DataError
-from jaxrisk.market.oracle import (
-    DelayedOracle,
-    DeviationOracle,
-    ExchangeRateOracle,
-    FixedOracle,
-    Oracle,
-    SpotOracle,
-)
 from jaxrisk.market.state import Market
 from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
+from jaxrisk.run.assumptions import assumptions
+from jaxrisk.run.build_behaviour import build_halts, with_owners
+from jaxrisk.run.build_claims import put_claims
 from jaxrisk.run.build_market import (
+    HOURS_A_YEAR,
     build_liquidity,
     build_paths,
     read_history,
     volatilities,
 )
+from jaxrisk.run.build_oracle import build_oracle
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
 from jaxrisk.run.hints import expected_one_of
+from jaxrisk.run.margin_tiers import read_margin_tiers
 from jaxrisk.run.real_book import read_user_totals
 from jaxrisk.run.tables import PositionTable, read_positions
 from jaxrisk.system.engine import Choice, choices
-from jaxrisk.system.policy import BestPair, Keeper, ProRata
+from jaxrisk.system.policy import BestPair, Capital, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
-from jaxrisk.venue.band_conversion import BandConversion
-from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.presets import PRESETS, Terms
-from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
+from jaxrisk.venue.presets.instruments import underlying_of
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
 from jaxrisk.venue.venue import Pool, Venue
 
@@ -90,12 +86,6 @@ class Built:
 # Options of presets that stand in [venues.NAME] itself; all others in its table of options.
 _SECTION_OPTIONS = ("deployment", "collateral", "loan", "liquidation_loan_to_value")
 
-_DRIFT = {
-    "gbm": "; expected returns are zero",
-    "jump_diffusion": "; expected returns are zero",
-    "bootstrap": "; returns keep the mean of the history",
-}
-
 
 def build(config: Config) -> Built:
     """Return the system a configuration describes.
@@ -119,7 +109,7 @@ def build(config: Config) -> Built:
     venues, books = [], []
     for name, section in config.venues.items():
         accounts, book, more = _accounts(name, section, positions, prices, terms[name], dtype)
-        venues.append(_venue(name, section, accounts, market.assets, config.run, more))
+        venues.append(_venue(name, section, accounts, market, config.run, more))
         books.append(book)
         _note_liquidity(name, section, venues[-1], market.assets, notes)
     system = System(
@@ -128,7 +118,10 @@ def build(config: Config) -> Built:
         liquidity=build_liquidity(config, history, dtype),
         venues=tuple(venues),
         keeper=_keeper(config, dtype),
+        halts=build_halts(config.halts, tuple(config.venues), dtype),
     )
+    system = put_claims(config, system, [book.account_id for book in books])
+    system = with_owners(system, [book.owner for book in books], config.owners, config.policies)
     return Built(
         system=system,
         engines=_engines(config, system),
@@ -136,7 +129,7 @@ def build(config: Config) -> Built:
         volatile=volatile_assets(market),
         synthetic=positions.synthetic,
         data_quality=tuple(notes),
-        assumptions=_assumptions(config, venues),
+        assumptions=assumptions(config, system.venues),
         vaults=tuple(
             _vault(name, section, config, venues, dtype) for name, section in config.vaults.items()
         ),
@@ -180,7 +173,7 @@ def _prices(config: Config) -> dict[str, float]:
 
 
 def _overrides(section: VenueSection) -> dict[str, dict[str, float]]:
-    common = lambda s: s.model_dump(exclude_none=True, exclude={"options"})
+    common = lambda s: s.model_dump(exclude_none=True, exclude={"options", "symbol"})
     return {asset: common(s) | s.options for asset, s in section.assets.items()}
 
 
@@ -212,6 +205,14 @@ def _options(name: str, section: VenueSection) -> dict[str, Any]:
         for key in own.options
         if key not in preset.asset_options
     ]
+    if not preset.tiers:
+        tables = {"margin_tiers": section.margin_tiers}
+        tables |= {f"assets.{a}.symbol": own.symbol for a, own in section.assets.items()}
+        problems += [
+            f"venues.{name}.{key}: preset {section.preset} has no table of margin tiers; drop it"
+            for key, value in tables.items()
+            if value is not None
+        ]
     if section.coverage and not preset.coverage:
         problems.append(
             f"venues.{name}.coverage: preset {section.preset} has no staked coverage; drop it"
@@ -294,8 +295,9 @@ def _accounts(
     here, source = table.venue == name, table.file or table.source
     if not here.any():
         raise DataError(f"{source}: no position on venue {name}; add some or drop the venue")
-    contracts = PRESETS[section.preset].contracts
-    if not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
+    preset = PRESETS[section.preset]
+    contracts = preset.contracts
+    if preset.debts and not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
         raise DataError(f"{source}: nobody on venue {name} owes; add debts or drop the venue")
     own = {
         "account_id": table.account_id[here],
@@ -311,7 +313,7 @@ def _accounts(
             accounts, held = contract_accounts(
                 own, settlement=str(section.options["settlement"]), assets=assets, dtype=dtype
             )
-            more = {"instruments": held, "prices": prices}
+            more = {"instruments": held, "prices": prices, **_tables(section, held)}
         else:
             accounts = Accounts.from_table(
                 own, assets=assets, categories=terms.categories, dtype=dtype
@@ -329,21 +331,37 @@ def _accounts(
     return accounts, names, more
 
 
+def _tables(section: VenueSection, instruments: Sequence[str]) -> dict[str, Any]:
+    """Return names in margin tables and brackets read from one, by underlying.
+
+    What the configuration gives margins for itself is not looked up.
+    """
+    underlying = dict.fromkeys(underlying_of(each) for each in instruments)
+    given = {asset: own.symbol or asset for asset, own in section.assets.items()}
+    symbols = {asset: given.get(asset, asset) for asset in underlying}
+    own = {a for a, s in section.assets.items() if "maintenance_margin" in s.options}
+    asked = {asset: symbol for asset, symbol in symbols.items() if asset not in own}
+    if section.margin_tiers is None or not asked:
+        return {"symbols": symbols}
+    found = read_margin_tiers(section.margin_tiers, list(asked.values()))
+    return {"symbols": symbols, "brackets": {a: found[symbol] for a, symbol in asked.items()}}
+
+
 def _venue(
     name: str,
     section: VenueSection,
     accounts: Accounts,
-    assets: Sequence[str],
+    market: Market,
     run: RunSection,
     more: Mapping[str, Any],
 ) -> Any:
     try:
         return PRESETS[section.preset].build(
             accounts,
-            assets,
+            market.assets,
             name=name,
             overrides=_overrides(section),
-            oracle=_oracle(section, run, len(assets)),
+            oracle=build_oracle(name, section, run, market),
             reserve=section.reserve_usd,
             insurance=section.insurance_usd,
             **_coverage(section),
@@ -358,23 +376,6 @@ def _coverage(section: VenueSection) -> dict[str, Any]:
     """Return the stakes behind a venue as an argument of its preset, none where there are none."""
     stakes = {asset: own.model_dump(exclude_none=True) for asset, own in section.coverage.items()}
     return {"coverage": stakes} if stakes else {}
-
-
-def _oracle(section: VenueSection, run: RunSection, assets: int) -> Oracle:
-    if section.oracle == "exchange_rate":
-        return ExchangeRateOracle()
-    if section.oracle == "fixed":
-        return FixedOracle()
-    if section.oracle == "deviation":
-        assert section.oracle_deviation is not None
-        return DeviationOracle(deviation=jnp.full(assets, section.oracle_deviation, run.precision))
-    if section.oracle == "delayed":
-        assert section.oracle_delay_hours is not None
-        return DelayedOracle(
-            # A delay longer than the run reads the first price throughout.
-            steps=max(1, min(math.ceil(section.oracle_delay_hours / run.step_hours), run.steps))
-        )
-    return SpotOracle()
 
 
 def _note_liquidity(
@@ -403,66 +404,20 @@ def _note_liquidity(
 
 
 def _keeper(config: Config, dtype: np.dtype) -> Keeper:
-    keeper = config.keeper
+    keeper, number = config.keeper, lambda x: jnp.asarray(x, dtype)
+    capital = None
+    if keeper.capital_usd is not None and keeper.capital_half_life_hours is not None:
+        capital = Capital(
+            amount=number(keeper.capital_usd),
+            recovery_rate=number(math.log(2.0) * HOURS_A_YEAR / keeper.capital_half_life_hours),
+        )
     return Keeper(
-        minimum_return=jnp.asarray(keeper.minimum_return, dtype),
+        minimum_return=number(keeper.minimum_return),
         choice=BestPair() if keeper.policy == "best_pair" else ProRata(),
-        cost=jnp.asarray(keeper.cost_usd, dtype) if keeper.cost_usd > 0 else None,
-    )
-
-
-def _oracle_text(section: VenueSection) -> str:
-    if section.oracle == "delayed":
-        return f"delayed by {section.oracle_delay_hours:g} h, in whole steps"
-    if section.oracle == "deviation":
-        return f"publishes on moves of {section.oracle_deviation:.2%}"
-    if section.oracle == "fixed":
-        return "hard-coded at the opening prices"
-    return section.oracle.replace("_", " ")
-
-
-_EXECUTION_NOTES = {
-    AbsorbedStock: "accounts are absorbed at once, and the stock is sold later",
-    AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
-    DepositPool: "deposits pay for liquidations at once and neither come nor go; depositors sell a "
-    "stated share of what they get at almost any price and hold the rest",
-    LenderAuctions: "lenders leave their deposits where they are; loans that those do not back are "
-    "kicked once the market is below their neutral price",
-    BandConversion: "outsiders trade the bands to the market price in every round; what they sell "
-    "back moves no price",
-    MarginAccounts: "contracts are closed by market orders that sell and buy what they hedge into, "
-    "at any price; whoever stands outside of the book pays and is paid in cash, and is never "
-    "deleveraged; deleveraging closes at bankruptcy prices, and where market orders cost more than "
-    "an account has it takes unrealised profit",
-}
-
-
-def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
-    impact = config.impact
-    executions = [
-        f"{venue.name}: {_EXECUTION_NOTES[type(venue.execution)]}"
-        for venue in venues
-        if type(venue.execution) in _EXECUTION_NOTES
-    ]
-    executions += [
-        f"{name}: staked coverage is slashed as soon as there is a deficit, and stakers stay"
-        for name, section in config.venues.items()
-        if section.coverage
-    ]
-    return (
-        f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
-        + _DRIFT.get(config.market.model, ""),
-        "oracles: " + ", ".join(f"{name} {_oracle_text(v)}" for name, v in config.venues.items()),
-        f"forced sales: {impact.kind.replace('_', ' ')} impact, {impact.permanent_share:.0%} of it "
-        f"permanent, the rest fades with a half-life of {impact.half_life_hours:g} h; depth falls "
-        "with volatility and with the forced flow",
-        f"keepers: {config.keeper.policy.replace('_', ' ')}, {config.keeper.cost_usd:g} USD a "
-        "call; calls are rationed to what can be sold without a loss",
-        "account holders do nothing: no top-ups, no repayments, no new positions",
-        "suppliers do not withdraw; collateral earns no interest",
-        "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
-        "actions are not modelled",
-        *executions,
+        cost=number(keeper.cost_usd) if keeper.cost_usd > 0 else None,
+        capital=capital,
+        latency=number(keeper.latency_steps) if keeper.latency_steps else None,
+        congestion=number(keeper.congestion) if keeper.congestion > 0 else None,
     )
 
 
@@ -471,4 +426,5 @@ def input_files(config: Config) -> list[Path]:
     files = [config.book.positions, config.market.history]
     if config.book.user_totals is not None:
         files += [config.book.user_totals.users, config.book.user_totals.debts]
+    files += [venue.margin_tiers for venue in config.venues.values()]
     return [f for f in files if f is not None]

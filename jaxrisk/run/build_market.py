@@ -179,6 +179,8 @@ def _diffusion_paths(config: Config, diffusion: Gbm, array: Any) -> Any:
             fall_years=array(shock.hours / HOURS_A_YEAR),
             recovery=array(shock.recovery),
             recovery_years=array(shock.recovery_hours / HOURS_A_YEAR),
+            gap=array(shock.gap),
+            gap_years=array((shock.gap_hours or shock.hours) / HOURS_A_YEAR),
         )
     return diffusion
 

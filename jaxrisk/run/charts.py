@@ -149,7 +149,7 @@ def liquidation_map(table: Table) -> Markup | None:
     return svg(
         figure,
         "map",
-        f"Debt liquidatable against an immediate price change on {described}; figures for the "
+        f"What can be liquidated after an immediate price change on {described}; figures for the "
         "joint move are in the table below.",
     )
 
@@ -311,17 +311,27 @@ def _fan_panel(axes: "Axes", name: str, table: Table) -> None:
 
 
 def _map_panel(axes: "Axes", venue: str, table: Table) -> None:
-    """Draw one venue's liquidatable debt: the joint move, then at most six single assets."""
+    """Draw one venue's liquidatable debt: the joint move, then at most six single assets.
+
+    Contracts count by notional, and rises are drawn too: they are called on either side.
+    """
     here = table["venue"] == venue
+    notional = table.get("liquidatable_notional_usd", np.zeros(len(here)))
+    on_margin = bool(np.any(notional[here] > 0))
+    exposed = table["liquidatable_debt_usd"] + notional
     assets = [str(asset) for asset in dict.fromkeys(table["asset"][here])]
     curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for asset in assets:
         rows = np.flatnonzero(here & (table["asset"] == asset))
         rows = rows[np.argsort(table["price_change_frac"][rows])]
-        rows = rows[table["price_change_frac"][rows] <= 0]
+        if not on_margin:
+            rows = rows[table["price_change_frac"][rows] <= 0]
         if rows.size:
-            debt, bad = table["liquidatable_debt_usd"][rows], table["bad_debt_usd"][rows]
-            curves[asset] = table["price_change_frac"][rows], debt, bad
+            curves[asset] = (
+                table["price_change_frac"][rows],
+                exposed[rows],
+                table["bad_debt_usd"][rows],
+            )
     single = sorted((a for a in curves if a != "all"), key=lambda a: -float(np.max(curves[a][1])))
     for index, asset in enumerate(name for name in single[:6] if np.max(curves[name][1]) > 0):
         move, debt, _ = curves[asset]
@@ -334,7 +344,7 @@ def _map_panel(axes: "Axes", venue: str, table: Table) -> None:
         axes.fill_between(
             move, bad, color=VERMILION, alpha=0.35, linewidth=0, label="left as bad debt (all)"
         )
-    axes.set_title(f"{venue}: debt liquidatable, USD")
+    axes.set_title(f"{venue}: {'contracts called' if on_margin else 'debt liquidatable'}, USD")
     axes.invert_xaxis()
     axes.set_ylim(bottom=0)
     percent_axis(axes, "x")

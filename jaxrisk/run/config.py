@@ -11,14 +11,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from jaxrisk.run.behaviour_config import HaltsSection, OwnersSection, PolicySection
 from jaxrisk.run.book_config import BookSection
+from jaxrisk.run.claim_config import ClaimSection
 from jaxrisk.run.fields import (
     Bonus,
     Confidence,
     Count,
+    CountOrZero,
     Fraction,
     FractionInside,
     FractionOrZero,
+    InputPath,
     NonNegative,
     NumberOrText,
     Positive,
@@ -31,6 +35,8 @@ from jaxrisk.run.fields import (
 )
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
+from jaxrisk.run.oracle_config import OracleSection
+from jaxrisk.run.stress_config import StressSection, stress_problems
 
 Measure = Literal[
     "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
@@ -67,6 +73,8 @@ class RunSection(Section):
     """Levels of value at risk, expected shortfall."""
     rounds: Count = 8
     """Most liquidation rounds within a step."""
+    stresses: tuple[str, ...] = ()
+    """Named stresses that the book is run through as well, see `jaxrisk stresses`."""
     engine: Literal["auto", "dense", "ladder"] = "auto"
     """How venues are played: every account, or sorted sums where that is the same."""
     output: Path | None = None
@@ -82,6 +90,26 @@ class KeeperSection(Section):
     """Profit wanted, fraction of the debt repaid."""
     policy: Literal["best_pair", "pro_rata"] = "best_pair"
     """Which collateral and debt the keeper takes."""
+    capital_usd: NonNegative | None = None
+    """What keepers can pay with in all, USD; default as much as it takes."""
+    capital_half_life_hours: Positive | None = None
+    """Half-life in which spent capital comes back as they sell, hours; goes with capital_usd."""
+    latency_steps: CountOrZero = 0
+    """Steps in which an account was callable before the one in which it is called."""
+    congestion: NonNegative = 0.0
+    """Rise of the cost of a call with every other call in the step, fraction of cost_usd."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = []
+        if (self.capital_usd is None) != (self.capital_half_life_hours is None):
+            problems.append(
+                (("capital_half_life_hours",), "goes with capital_usd, and only so: give both")
+            )
+        if self.congestion > 0 and self.cost_usd == 0:
+            problems.append((("congestion",), "raises a cost of 0; give cost_usd"))
+        raise_problems(problems)
+        return self
 
 
 class VenueAssetSection(Section):
@@ -107,6 +135,8 @@ class VenueAssetSection(Section):
     """Rate added from the kink to full utilisation."""
     available_liquidity: NonNegative | None = None
     """Amount not lent out, token units."""
+    symbol: str | None = None
+    """Name of the contract in margin tables, for venues of contracts; default that of the asset."""
     options: dict[str, Real] = Field(default_factory=dict)
     """Parameters that only this preset has, see its page."""
 
@@ -134,19 +164,13 @@ class CoverageSection(Section):
     """Largest share of the stake that may be slashed."""
 
 
-class VenueSection(Section):
+class VenueSection(OracleSection):
     """[venues.NAME]: a preset and what this configuration changes in it."""
 
     preset: Annotated[str, AfterValidator(_known_preset)]
     """Rules to use."""
     deployment: str | None = None
     """Parameter set of the preset."""
-    oracle: Literal["spot", "exchange_rate", "delayed", "deviation", "fixed"] = "spot"
-    """Price the venue sees; exchange_rate ignores the basis of a peg, fixed never moves."""
-    oracle_delay_hours: Positive | None = None
-    """Delay of oracle = delayed."""
-    oracle_deviation: FractionInside | None = None
-    """Relative move that makes oracle = deviation publish."""
     insurance_usd: NonNegative = 0.0
     """Insurance capacity, USD."""
     reserve_usd: NonNegative = 0.0
@@ -157,6 +181,8 @@ class VenueSection(Section):
     """Asset lent by an isolated market, or by a vault of several collaterals."""
     liquidation_loan_to_value: FractionInside | None = None
     """Loan to value at which an isolated market liquidates."""
+    margin_tiers: InputPath | None = None
+    """Table of margin tiers of a venue of contracts, CSV or Parquet, see `read_margin_tiers`."""
     options: dict[str, NumberOrText] = Field(default_factory=dict)
     """Options that only this preset has, see its page."""
     assets: dict[str, VenueAssetSection] = Field(default_factory=dict)
@@ -167,10 +193,6 @@ class VenueSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems: list[Problem] = []
-        if (self.oracle == "delayed") != (self.oracle_delay_hours is not None):
-            problems.append((("oracle_delay_hours",), 'goes with oracle = "delayed", and only so'))
-        if (self.oracle == "deviation") != (self.oracle_deviation is not None):
-            problems.append((("oracle_deviation",), 'goes with oracle = "deviation", and only so'))
         if self.collateral is not None and self.loan is None:
             problems.append((("loan",), "missing; an isolated market names collateral and loan"))
         elif self.collateral is not None and self.collateral == self.loan:
@@ -214,6 +236,8 @@ class SensitivitySection(Section):
     """Scenarios of an estimate."""
     gate_width: FractionInside = 0.02
     """Width of the smoothed trigger, in health factor."""
+    extrapolate: bool = True
+    """Also half the width, to take away the bias of the width where it is seen."""
     bump: FractionInside = 0.02
     """Relative size of the referee's bump."""
 
@@ -250,6 +274,11 @@ class Config(Section):
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
+    stresses: dict[str, StressSection] = Field(default_factory=dict)
+    owners: OwnersSection = Field(default_factory=OwnersSection)
+    policies: dict[str, PolicySection] = Field(default_factory=dict)
+    halts: HaltsSection = Field(default_factory=HaltsSection)
+    claims: dict[str, ClaimSection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
 
@@ -259,7 +288,9 @@ class Config(Section):
             [
                 *_asset_problems(self.assets, self.market),
                 *_reference_problems(self),
+                *_claim_problems(self),
                 *_shape_problems(self.market.correlation, self.assets),
+                *stress_problems(self.run.stresses, self.stresses),
             ]
         )
         return self
@@ -301,6 +332,20 @@ def _asset_problems(assets: Mapping[str, AssetSection], market: MarketSection) -
     return problems
 
 
+def _claim_problems(config: Config) -> list[Problem]:
+    """What an asset must not have whose rate is that of what is behind it."""
+    problems: list[Problem] = []
+    for name in config.claims:
+        asset = config.assets.get(name)
+        if asset is not None and asset.peg is None:
+            text = "missing; a claim is pegged to the asset its rate is quoted in"
+            problems.append((("assets", name, "peg"), text))
+        elif asset is not None and asset.ratio_growth != 0:
+            text = "its rate is that of what is behind it; drop ratio_growth"
+            problems.append((("assets", name, "ratio_growth"), text))
+    return problems
+
+
 def _reference_problems(config: Config) -> list[Problem]:
     """Names that point at an asset or a venue of the same file."""
     assets = [(("book", *location), name) for location, name in config.book.asset_references()]
@@ -312,6 +357,7 @@ def _reference_problems(config: Config) -> list[Problem]:
     for venue, section in config.venues.items():
         assets += [(("venues", venue, "assets", name), name) for name in section.assets]
         assets += [(("venues", venue, "coverage", name), name) for name in section.coverage]
+        assets += [(("venues", venue, *place), name) for place, name in section.oracle_assets()]
         assets += [
             (("venues", venue, "coverage", name, "asset"), own.asset)
             for name, own in section.coverage.items()
@@ -321,8 +367,15 @@ def _reference_problems(config: Config) -> list[Problem]:
             if name is not None:
                 assets.append((("venues", venue, key), name))
     venues = [(("book", *location), name) for location, name in config.book.venue_references()]
+    for claim, behind in config.claims.items():
+        assets += [(("claims", claim), claim)]
+        assets += [(("claims", claim, "asset"), behind.asset)] if behind.asset else []
+        venues += [(("claims", claim, "venue"), behind.venue)] if behind.venue else []
+        venues += [(("claims", claim, "deposits", name), name) for name in behind.deposits]
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
+    venues += [(("policies", label, "venue"), own.venue) for label, own in config.policies.items()]
+    venues += [(("halts", "venues", name), name) for name in config.halts.venues]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (

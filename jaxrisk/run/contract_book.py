@@ -18,26 +18,28 @@ def contract_accounts(
 
     Args:
         table: columns `account_id`, `asset`, `side`, `amount`, `entry` (NaN for the opening price).
-        settlement: the only asset that can be collateral.
+        settlement: asset that comes first among the collateral, whether posted or not.
         assets: the system's assets, in order.
         dtype: floating-point type.
 
     Raises:
-        ValueError: a debt, another collateral, an unknown contract, one account long and short in
+        ValueError: a debt, an unknown contract, one account long and short in
             the same contract, or no contract at all; every problem is listed, an unknown name once.
     """
     ids = {name: i for i, name in enumerate(account_ids(table))}
     sides = [str(side) for side in table["side"]]
     names = [str(name) for name in table["asset"]]
     held = tuple(dict.fromkeys(n for n, s in zip(names, sides, strict=True) if s in CONTRACT_SIDES))
-    problems = _problems(table["account_id"], names, sides, settlement)
+    problems = _problems(table["account_id"], names, sides)
     if settlement not in assets:
         problems.append(f"settlement {settlement!r} is not an asset")
     if not held:
         problems.append("no account holds a contract; give rows with side long or short")
     if problems:
         raise ValueError("\n".join(problems))
-    collateral = np.zeros((1, len(ids)))
+    others = {n for n, s in zip(names, sides, strict=True) if s == "collateral"} - {settlement}
+    posted = (settlement, *(asset for asset in assets if asset in others))
+    collateral = np.zeros((len(posted), len(ids)))
     size = np.zeros((len(held), len(ids)))
     entry = np.full((len(held), len(ids)), np.nan)
     rows = zip(table["account_id"], names, sides, table["amount"], table["entry"], strict=True)
@@ -47,29 +49,25 @@ def contract_accounts(
             size[held.index(name), at] = amount if side == "long" else -amount
             entry[held.index(name), at] = price
         else:
-            collateral[0, at] += amount
-    place = (list(assets).index(settlement),)
+            collateral[posted.index(name), at] += amount
+    places = tuple(list(assets).index(asset) for asset in posted)
     return Accounts(
         collateral=jnp.asarray(collateral, dtype),
         debt=jnp.zeros((1, len(ids)), dtype),
         category=jnp.zeros(len(ids), jnp.int32),
-        collateral_assets=place,
-        debt_assets=place,
+        collateral_assets=places,
+        debt_assets=places[:1],
         positions=Positions(size=jnp.asarray(size, dtype), entry=jnp.asarray(entry, dtype)),
     ), held
 
 
-def _problems(
-    accounts: Sequence[Any], names: Sequence[str], sides: Sequence[str], settlement: str
-) -> list[str]:
+def _problems(accounts: Sequence[Any], names: Sequence[str], sides: Sequence[str]) -> list[str]:
     """Return what cannot stand in a book of contracts."""
     problems, seen, unknown = [], set(), set()
     for account, name, side in zip(accounts, names, sides, strict=True):
         who = f"account {account}"
         if side == "debt":
             problems.append(f"{who}: owes {name}; accounts on margin have no debt of their own")
-        elif side == "collateral" and name != settlement:
-            problems.append(f"{who}: {name} is collateral; expected {settlement} alone")
         elif side in CONTRACT_SIDES:
             if (account, name) in seen:
                 problems.append(f"{who}: long and short in {name}; give the difference")

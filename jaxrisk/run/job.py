@@ -1,6 +1,7 @@
 """One run from configuration to results: interruptible parts, then measures and report."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -20,11 +21,14 @@ from jaxrisk.run.build import Built, input_files
 from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
 from jaxrisk.run.critical import critical_tables
+from jaxrisk.run.layer_summary import layer_summary
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory
+from jaxrisk.run.stress import stress_rows, stress_table
 from jaxrisk.run.summary import (
     account_table,
     liquidation_map_table,
+    owners_table,
     path_quantile_table,
     scenario_table,
     sensitivity_rows,
@@ -294,11 +298,17 @@ def _finish(
         "liquidation_map": liquidation_map_table(built),
         "path_quantiles": path_quantile_table(built.system, trace, config.run.step_hours),
     }
+    if (owners := owners_table(built)) is not None:
+        tables["owners"] = owners
     if rows:
         tables["sensitivities"] = sensitivity_table(rows)
     summary = summarise(config, built, scenarios, rows, traced=len(ids))
+    player = functools.partial(part_player, quiet=True)
+    if stresses := stress_rows(config, player=player, quiet=quiet):
+        tables["stresses"] = stress_table(stresses)
+        summary["stresses"] = stresses
     critical, summary["critical"] = critical_tables(config, built)
-    return tables | critical, summary
+    return tables | critical, summary | layer_summary(config, built, plan, trace, scenarios)
 
 
 def versions() -> dict[str, str]:

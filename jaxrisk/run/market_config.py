@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from jaxrisk.run.fields import (
+    FallOrRise,
     FractionBelowOne,
     FractionInside,
     FractionOrZero,
@@ -51,10 +52,14 @@ class ShockSection(Section):
 
     name: str = "shock"
     """Title in the report."""
-    falls: dict[str, FractionBelowOne] = Field(min_length=1)
-    """Fall of each asset's price at the trough, fraction."""
+    falls: dict[str, FallOrRise]
+    """Fall of each asset's price at the trough, fraction; negative for a rise."""
     hours: Positive
     """Hours from the start to the trough."""
+    gap: FractionOrZero = 0.0
+    """Share of every log fall that comes at once."""
+    gap_hours: Positive | None = None
+    """Hours from the start to that moment; default the trough."""
     recovery: FractionOrZero = 0.0
     """Share of the fall won back."""
     recovery_hours: Positive = 24.0

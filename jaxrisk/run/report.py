@@ -17,6 +17,7 @@ from jaxrisk.run import formatting as fmt
 from jaxrisk.run.columns import TABLES
 from jaxrisk.run.critical import critical_context
 from jaxrisk.run.store import write_text
+from jaxrisk.run.stress_text import side_by_side
 
 Summary = Mapping[str, Any]
 Tables = Mapping[str, Mapping[str, np.ndarray]]
@@ -94,6 +95,10 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "sensitivities": _sensitivities(summary, tables),
         "solvency": _solvency(summary),
         "vaults": _vaults(summary),
+        "stresses": summary.get("stresses", ()),
+        "stress_lines": side_by_side(summary.get("stresses", ())),
+        "layers": fmt.layer_cells(summary),
+        "less": fmt.less_cells(summary),
         "assumptions": list(summary.get("assumptions", ())),
         "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(tables)],
         "seconds": {key: fmt.duration(value) for key, value in run.get("seconds", {}).items()},
@@ -197,14 +202,10 @@ def _fan(tables: Tables) -> Row:
 
 
 def _map(tables: Tables) -> Row | None:
-    """Return the liquidation map of loans and its figures for joint falls, summed over venues."""
+    """Return the liquidation map and its figures for joint falls, summed over venues."""
     table = tables.get("liquidation_map")
-    if table is None:
+    if not table:
         return None
-    loans = ~np.isin(np.asarray(table["venue"], dtype=str), _on_margin(tables))
-    if not loans.any():
-        return None
-    table = {name: values[loans] for name, values in table.items()}
     joint = table["asset"] == "all"
     change = table["price_change_frac"]
     falls: list[Row] = []
@@ -213,8 +214,15 @@ def _map(tables: Tables) -> Row | None:
     for move in nearest:
         rows = joint & (change == move)
         names = ("liquidatable_debt_usd", "liquidatable_collateral_usd", "bad_debt_usd")
-        sums = [fmt.amount(np.sum(table[name][rows]), "") for name in names]
-        falls.append({"fall": f"{fmt.MINUS}{-move * 100:.3g} %", "figures": sums})
+        sums = [float(np.sum(table[name][rows])) for name in names]
+        if "liquidatable_notional_usd" in table:
+            sums[0] += float(np.sum(table["liquidatable_notional_usd"][rows]))
+        falls.append(
+            {
+                "fall": f"{fmt.MINUS}{-move * 100:.3g} %",
+                "figures": [fmt.amount(x, "") for x in sums],
+            }
+        )
     beyond = len(np.unique(table["venue"])) - charts.MAP_VENUES
     return {
         "chart": charts.liquidation_map(table),

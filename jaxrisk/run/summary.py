@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 from jaxrisk.gradient.sensitivity import Sensitivity, sensitivities
 from jaxrisk.measure.exposure import limit_rows, liquidation_table, snapshot
 from jaxrisk.measure.leverage import account_columns
+from jaxrisk.measure.owner import owner_table
 from jaxrisk.measure.solvency import solvency_report
 from jaxrisk.measure.tail import exceedance_probability, mean_and_error, tail_summary
 from jaxrisk.measure.vault import Vault, vault_share_prices
@@ -19,11 +20,11 @@ from jaxrisk.run.columns import bearer_column
 from jaxrisk.run.config import Config
 from jaxrisk.run.formatting import headline
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.owners import OwnerFlow
 from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
 from jaxrisk.venue.band_conversion import BandConversion
-from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
 from jaxrisk.venue.staked_coverage import StakedCoverage
 from jaxrisk.venue.venue import Pool, Venue
 from jaxrisk.venue.waterfall import DEPOSITORS, Residual
@@ -40,6 +41,8 @@ MEASURES = (
     "protocol_fee_usd",
 )
 PRICE_CHANGES = np.round(np.linspace(-0.8, 0.2, 101), 4)
+# Contracts are called on either side.
+BEYOND = np.round(np.linspace(0.22, 0.8, 30), 4)
 QUANTILES = (5, 25, 50, 75, 95)
 
 # Bad debt below this share of what is lent or held on margin is rounding of float32, not a loss.
@@ -72,6 +75,8 @@ def scenario_table(
         table["conversion_loss_usd"] = wide(outcome.conversion_loss).sum(axis=1)
     for i, asset in enumerate(system.assets):
         table[f"final_price_{asset}_usd"] = wide(outcome.price)[:, i]
+    for claim in system.claims:
+        table[f"claim_{system.assets[claim.asset]}_rate"] = wide(outcome.rate)[:, claim.asset]
     for v, venue in enumerate(system.venues):
         table[f"bad_debt_{venue.name}_usd"] = clean(wide(outcome.bad_debt)[:, v])
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
@@ -79,7 +84,7 @@ def scenario_table(
             table[bearer_column(bearer, venue.name)] = clean(wide(values))
         if any(isinstance(fund, StakedCoverage) for fund in venue.waterfall):
             table[f"slash_fee_{venue.name}_usd"] = wide(outcome.slash_fee)[:, v]
-        if isinstance(venue.execution, MarginAccounts):
+        if play_of(venue).margin is not None:
             table[f"funding_{venue.name}_usd"] = wide(outcome.funding)[:, v]
         if play_of(venue).unsold is not None:
             table[f"unsold_{venue.name}_usd"] = wide(outcome.unsold)[:, v]
@@ -87,11 +92,30 @@ def scenario_table(
             table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
         if venue.residual in (Residual.BORROWERS, Residual.LENDERS):
             table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
+        table |= {name: clean(wide(x)) for name, x in _owner_columns(venue, v, outcome)}
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
         table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
         table[f"vault_{vault.name}_marked_share_price"] = wide(marked)
     return table
+
+
+def _owner_columns(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
+    """Return what owners did on a venue in each scenario, nothing where they do not act."""
+    if outcome.owner_flows is None:
+        return []
+    flow = lambda entry: np.asarray(outcome.owner_flows)[:, entry, index]
+    slippage = flow(OwnerFlow.SOLD) - flow(OwnerFlow.PROCEEDS)
+    slippage = slippage + flow(OwnerFlow.SPENT) - flow(OwnerFlow.BOUGHT)
+    columns = {
+        "cash": flow(OwnerFlow.PAID_IN),
+        "freed": flow(OwnerFlow.TAKEN_OUT),
+        "sold": flow(OwnerFlow.SOLD),
+        "repaid": flow(OwnerFlow.REPAID),
+        "drawn": flow(OwnerFlow.DRAWN),
+        "slippage": slippage,
+    }
+    return [(f"owner_{name}_{venue.name}_usd", values) for name, values in columns.items()]
 
 
 def _dust(system: System) -> float:
@@ -105,15 +129,14 @@ def _dust(system: System) -> float:
 
 def _at_stake(venue: Venue) -> Pool:
     """Return the row of the balance sheet that losses of a venue are measured against."""
-    return Pool.SUPPLIED if isinstance(venue.execution, MarginAccounts) else Pool.DEBT
+    return Pool.DEBT if play_of(venue).margin is None else Pool.SUPPLIED
 
 
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
-    if isinstance(venue.execution, MarginAccounts):
-        behind = (outcome.deleveraged, outcome.socialised, outcome.supplier_loss)
-        paid += [values[:, index] for values in behind]
+    if (bearers := play_of(venue).bearers) is not None:
+        paid += [getattr(outcome, name)[:, index] for _, name in bearers(venue)]
         return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
@@ -132,8 +155,8 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
-    if isinstance(venue.execution, MarginAccounts):
-        return (*venue.fund_names, WINNERS, POSITIONS, DEFICIT)
+    if (bearers := play_of(venue).bearers) is not None:
+        return (*venue.fund_names, *(bearer for bearer, _ in bearers(venue)))
     own = ("treasury",) if venue.treasury_pays else ()
     pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
     return (*own, *venue.fund_names, *pooled, venue.residual.value)
@@ -171,7 +194,16 @@ def _column(part: Mapping[str, Any], name: str) -> np.ndarray:
 
 def liquidation_map_table(built: Built) -> dict[str, np.ndarray]:
     """Return the `liquidation_map` columns."""
-    return liquidation_table(built.system, PRICE_CHANGES.tolist(), built.volatile)
+    changes = PRICE_CHANGES
+    if any(play_of(venue).margin is not None for venue in built.system.venues):
+        changes = np.concatenate([changes, BEYOND])
+    return liquidation_table(built.system, changes.tolist(), built.volatile)
+
+
+def owners_table(built: Built) -> dict[str, np.ndarray] | None:
+    """Return the `owners` columns; `None` where the book names no owner."""
+    owners = [book.owner for book in built.books]
+    return owner_table(built.system, owners) if any(map(any, owners)) else None
 
 
 def path_quantile_table(system: System, trace: Trace, step_hours: float) -> dict[str, Any]:
@@ -214,6 +246,7 @@ def sensitivity_rows(
         confidence=max(run.confidences),
         rounds=run.rounds,
         width=wanted.gate_width,
+        extrapolate=wanted.extrapolate,
         bump=wanted.bump,
         on_progress=notice,
     )

@@ -4,6 +4,8 @@ Within a tranche every rule has one set of coefficients, so nothing is looked up
 large book a tranche out of reach of liquidation is skipped, exactly.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -28,6 +30,7 @@ class Tranche:
         owed: `(debt_asset,)` opening units owed by all of them.
         category: index of their risk category.
         skippable: whether the tranche is skipped while it is out of reach.
+        issuers: accounts whose equity is behind a claim: index in the venue's book, column here.
     """
 
     accounts: Accounts
@@ -35,6 +38,7 @@ class Tranche:
     owed: Float[Array, " debt_asset"]
     category: int = static()
     skippable: bool = static(default=False)
+    issuers: tuple[tuple[int, int], ...] = static(default=())
 
 
 @pytree
@@ -46,12 +50,14 @@ class Layout:
         reach: per tranche, lowest opening health factor.
         categories: per tranche, its risk category.
         skippable: per tranche, whether it is skipped while out of reach.
+        issuers: per tranche, accounts whose equity is behind a claim, as in `Tranche`.
     """
 
     members: tuple[Int[Array, " member"], ...]
     reach: tuple[Float[Array, ""], ...]
     categories: tuple[int, ...] = static()
     skippable: tuple[bool, ...] = static()
+    issuers: tuple[tuple[tuple[int, int], ...], ...] = static()
 
     @property
     def order(self) -> np.ndarray:
@@ -59,11 +65,13 @@ class Layout:
         return np.concatenate([np.asarray(m) for m in self.members])
 
 
-NO_TRANCHES = Layout(members=(), reach=(), categories=(), skippable=())
+NO_TRANCHES = Layout(members=(), reach=(), categories=(), skippable=(), issuers=())
 """The cut of a book that is not played account by account."""
 
 
-def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
+def lay_out(
+    venue: Venue, market: Market, health_groups: int, issuers: Sequence[int] = ()
+) -> Layout:
     """Return the tranches of a venue; works on concrete numbers, outside of any trace.
 
     Args:
@@ -71,6 +79,7 @@ def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
         market: the opening market.
         health_groups: into how many groups by health each category is cut; more than one makes
             tranches skippable. A vault drawn down together stays whole.
+        issuers: accounts whose equity is behind a claim.
     """
     if isinstance(venue.close, LevelClose):
         # Whether it sells what it took over hangs on all accounts, in reach or not.
@@ -93,7 +102,13 @@ def lay_out(venue: Venue, market: Market, health_groups: int) -> Layout:
         reach=tuple(reach),
         categories=tuple(categories),
         skippable=tuple(skippable),
+        issuers=tuple(_found(issuers, np.asarray(part)) for part in members),
     )
+
+
+def _found(issuers: Sequence[int], members: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Return each of the accounts that is among the members, with its place there."""
+    return tuple((i, int(np.flatnonzero(members == i)[0])) for i in issuers if i in members)
 
 
 def _cuts(accounts: int, groups: int) -> list[int]:
@@ -107,9 +122,16 @@ def _cuts(accounts: int, groups: int) -> list[int]:
 
 def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:
     """Return the venue's accounts cut as `layout` says; derivatives flow through positions."""
-    cut = zip(layout.members, layout.reach, layout.categories, layout.skippable, strict=True)
+    cut = zip(
+        layout.members,
+        layout.reach,
+        layout.categories,
+        layout.skippable,
+        layout.issuers,
+        strict=True,
+    )
     book = []
-    for members, reach, category, skippable in cut:
+    for members, reach, category, skippable, issuers in cut:
         accounts = take(venue.accounts, members)
         book.append(
             Tranche(
@@ -118,9 +140,28 @@ def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:
                 owed=row_totals(accounts.debt),
                 category=category,
                 skippable=skippable,
+                issuers=issuers,
             )
         )
     return tuple(book)
+
+
+def uncut(venue: Venue, issuers: Sequence[int] = ()) -> tuple[Tranche, ...]:
+    """Return all accounts of a venue as one tranche: to look at, not to be called, in a trace too.
+
+    Args:
+        venue: the venue and its book.
+        issuers: accounts whose equity is behind a claim.
+    """
+    accounts = venue.accounts
+    everything = Tranche(
+        accounts=accounts,
+        reach=jnp.zeros((), accounts.collateral.dtype),
+        owed=row_totals(accounts.debt),
+        category=0,
+        issuers=tuple((i, i) for i in issuers),
+    )
+    return (everything,)
 
 
 def within_reach(

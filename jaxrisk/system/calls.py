@@ -38,6 +38,17 @@ class Calls:
     moved: Moved
     refund: Float[Array, " account"] | None = None
 
+    def gone_through(self, standing: Standing, ration: Float[Array, ""]) -> Standing:
+        """Return what stands after a share `ration` of every call has gone through.
+
+        An account behaves as a crowd of identical small ones of which that share is called.
+        """
+        collateral, debt = standing
+        return (
+            collateral - ration * self.seized,
+            debt - ration * (self.repaid + self.written_off),
+        )
+
 
 def wanted_calls(
     keeper: Keeper,
@@ -46,8 +57,12 @@ def wanted_calls(
     standing: Standing,
     prices: Prices,
     width: Float[Array, ""] | None,
+    ready: Bool[Array, " account"] | None = None,
 ) -> Calls:
-    """Return the calls that keepers would make: the exact rule on every account at once."""
+    """Return the calls that keepers would make: the exact rule on every account at once.
+
+    Only of accounts that are `ready`, where not all are.
+    """
     view = keeper.choice_on(venue).look(venue, tranche, prices, standing)
     position = view.position
     affordable = position.affordable
@@ -62,6 +77,7 @@ def wanted_calls(
     weight = gate(position.total_debt - position.backing, position.total_debt, width)
     pays = keeper.pays(venue, view, prices, share, repaid, surplus, width)
     weight = weight if pays is None else weight * pays
+    weight = weight if ready is None else jnp.where(ready, weight, jnp.zeros_like(weight))
     collateral, debt = standing
     seized = _picked(collateral * (weight * share)[None, :], view.collateral_pick)
     repaid = debt * (weight * repaid)[None, :] / positive_or_one(position.debt)[None, :]
@@ -96,21 +112,21 @@ def wanted_calls(
     )
 
 
-def anything_callable(
+def callable_accounts(
     venue: Venue,
     tranche: Tranche,
     standing: Standing,
     prices: Prices,
     width: Float[Array, ""] | None,
-) -> Bool[Array, ""]:
-    """Return whether any account may be called at all: far cheaper than asking for what."""
+) -> Bool[Array, " account"]:
+    """Return which accounts may be called at all: far cheaper than asking for what."""
     threshold = venue.collateral.liquidation_threshold[tranche.category]
     backing = value_behind(tranche.accounts.collateral, standing[0], prices.held * threshold)
     debt = value_behind(tranche.accounts.debt, standing[1], prices.owed)
     # Sums may round otherwise here than in the call; the gate of a smooth twin opens early.
     slack = 64.0 * jnp.finfo(debt.dtype).eps
     early = slack if width is None else slack + width
-    return jnp.any(debt * (1.0 + early) > backing)
+    return debt * (1.0 + early) > backing
 
 
 def no_calls(accounts: Accounts, standing: Standing, *, whole: bool) -> Calls:
@@ -131,18 +147,6 @@ def no_calls(accounts: Accounts, standing: Standing, *, whole: bool) -> Calls:
             charge=jnp.zeros((), dtype),
         ),
         refund=jnp.zeros(accounts.count, dtype) if whole else None,
-    )
-
-
-def go_through(standing: Standing, calls: Calls, ration: Float[Array, ""]) -> Standing:
-    """Return what stands after a share `ration` of every call has gone through.
-
-    An account behaves as a crowd of identical small ones of which that share is called.
-    """
-    collateral, debt = standing
-    return (
-        collateral - ration * calls.seized,
-        debt - ration * (calls.repaid + calls.written_off),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrisk.system.backing import issuers_on
 from jaxrisk.system.cohorts import CallRule
 from jaxrisk.system.ladder import Ladder
 from jaxrisk.system.ladder_calls import LadderCalls
@@ -72,6 +73,7 @@ def ladder_applies(venue: Venue, keeper: Keeper) -> tuple[bool, str]:
             or venue.recognition.minimum is not None
         ),
         "calls cost keepers something": keeper.cost is not None,
+        "keepers need time to call": keeper.latency is not None,
     }
     for reason, holds in reasons.items():
         if holds:
@@ -90,8 +92,12 @@ def choices(system: System, engine: Engine) -> tuple[Choice, ...]:
         ValueError: a ladder is asked for where it does not apply; the message says why.
     """
     made = []
-    for venue in system.venues:
+    for v, venue in enumerate(system.venues):
         applies, reason = ladder_applies(venue, system.keeper)
+        if applies and system.owners is not None:
+            applies, reason = False, "owners of accounts act"
+        if applies and issuers_on(system.claims, v):
+            applies, reason = False, "a claim stands on the equity of an account"
         if engine == "ladder" and not applies:
             raise ValueError(f"venue {venue.name}: no ladder, for {reason}")
         if engine == "dense":

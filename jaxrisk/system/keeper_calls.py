@@ -1,6 +1,7 @@
 """Execution by keepers: the calls they want on every tranche, and what those that go through do."""
 
 import dataclasses
+from typing import cast
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,18 +11,18 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import select, spread
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Tranche, within_reach
+from jaxrisk.system.called import Called, called
 from jaxrisk.system.calls import (
     Calls,
     Standing,
-    anything_callable,
-    go_through,
+    callable_accounts,
     no_calls,
     units_behind,
     value_behind,
     wanted_calls,
 )
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.policy import Prices
+from jaxrisk.system.policy import Keeper, Prices
 from jaxrisk.system.system import AccountLedger, StepRules, System, VenueState
 from jaxrisk.venue.incentive import bonus_share
 from jaxrisk.venue.venue import Venue, changed_pool
@@ -38,7 +39,7 @@ class Wanted:
         within: per tranche, whether it could be reached at all.
     """
 
-    calls: tuple[Calls, ...]
+    calls: tuple[Calls | Called, ...]
     within: tuple[Bool[Array, ""], ...]
 
 
@@ -75,15 +76,21 @@ def look(
             capacity=select(volume / market.mid, accounts.collateral_assets),
         )
     calls, within, moved = [], [], {}
-    for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
+    for tranche, pair, touched, ready in zip(
+        book, _pairs(state), state.touched, _ready(keeper, state), strict=True
+    ):
         prices = working[tranche.category]
-        want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, rules.width)
+        want = lambda p, t=tranche, q=prices, r=ready: wanted_calls(
+            keeper, venue, t, p, q, rules.width, r
+        )
         hit = touched
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
         elif rules.skips_idle:
-            hit = anything_callable(venue, tranche, pair, prices, rules.width)
-        if tranche.skippable or rules.skips_idle:
+            hit = jnp.any(callable_accounts(venue, tranche, pair, prices, rules.width))
+        if rules.called_only:
+            calls.append(called(keeper, venue, tranche, pair, prices, rules.width, ready))
+        elif tranche.skippable or rules.skips_idle:
             none = lambda p, t=tranche: no_calls(t.accounts, p, whole=venue.close.whole)
             calls.append(lax.cond(hit, want, none, pair))
         else:
@@ -95,6 +102,13 @@ def look(
         for category in _classes(book)
     )
     return Wanted(calls=tuple(calls), within=tuple(within)), offers
+
+
+def _ready(keeper: Keeper, state: VenueState) -> tuple[Bool[Array, " account"] | None, ...]:
+    """Return by tranche which accounts keepers have had the time to call; `None` for all."""
+    if keeper.latency is None or state.callable_steps is None:
+        return (None,) * len(state.collateral)
+    return tuple(steps > keeper.latency for steps in state.callable_steps)
 
 
 def _classes(book: Book) -> list[int]:
@@ -157,10 +171,10 @@ def go(
     ):
         share = share_of[tranche.category]
         if tranche.skippable:
-            stay = lambda p, c, r: p
+            go_through, stay = lambda p, c, r: c.gone_through(p, r), lambda p, c, r: p
             standing.append(lax.cond(within, go_through, stay, pair, calls, share))
         else:
-            standing.append(go_through(pair, calls, share))
+            standing.append(calls.gone_through(pair, share))
         touched.append(before | (calls.moved.anything & (share > 0)))
     total = summed(offers)
     state = dataclasses.replace(
@@ -235,6 +249,8 @@ def _noted(
     held = select(mid, venue.accounts.collateral_assets)
     owed = select(mid, venue.accounts.debt_assets) * growth
     assert state.ledgers is not None
+    # Traces are played forwards, where everybody is looked at.
+    everybody = cast(tuple[Calls, ...], wanted.calls)
     return tuple(
         dataclasses.replace(
             ledger,
@@ -244,7 +260,7 @@ def _noted(
             written_off=ledger.written_off
             + shares[tranche.category] * value_behind(tranche.accounts.debt, c.written_off, owed),
         )
-        for ledger, tranche, c in zip(state.ledgers, book, wanted.calls, strict=True)
+        for ledger, tranche, c in zip(state.ledgers, book, everybody, strict=True)
     )
 
 

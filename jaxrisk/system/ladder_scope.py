@@ -74,6 +74,9 @@ def prefix_applies(system: System) -> tuple[bool, str]:
         "assets are pegged": market.underlying is not None,
         "transient impact stands at the opening": bool(np.any(np.asarray(market.displacement))),
         "calls cost keepers something": system.keeper.cost is not None,
+        "keepers have limits of their own": system.keeper.limited,
+        "owners act": system.owners is not None,
+        "trading may stop": system.halts is not None,
     }
     for reason, holds in reasons.items():
         if holds:

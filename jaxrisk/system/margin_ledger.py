@@ -15,9 +15,6 @@ from jaxrisk.venue.venue import Pool, Venue, changed_pool
 
 PerAccount = Float[Array, " account"]
 
-# An account without positions that owes less than this many roundings of its size owes nothing.
-_ROUNDINGS = 256
-
 
 @pytree
 class Change:
@@ -53,9 +50,9 @@ def closed_books(
 ) -> VenueState:
     """Return the venue after a change of its accounts: losses borne, everything booked.
 
-    What an account without positions owes is forgiven. The funds are to pay it at the end of the
-    step as far as they reach; the rest is charged to whoever stands behind them, and what those do
-    not have is left to be carried.
+    What an account owes that has neither positions nor collateral left is forgiven. The funds are
+    to pay it at the end of the step as far as they reach; the rest is charged to whoever stands
+    behind them, and what those do not have is left to be carried.
 
     Args:
         venue: the venue.
@@ -95,12 +92,10 @@ def closed_books(
 
 
 def _owed(held: Opened, kept: MarginState) -> PerAccount:
-    """Return what accounts without positions owe."""
+    """Return what accounts with neither positions nor collateral to sell owe."""
     has = held.collateral + kept.cash
-    # Rounding is in proportion to what was added up.
-    size = jnp.sum(jnp.abs(held.size * held.entered), axis=0)
-    dust = _ROUNDINGS * jnp.finfo(has.dtype).eps * (held.collateral + jnp.abs(kept.cash) + size)
-    owes = (has < -dust) & jnp.all(held.size * kept.fraction == 0, axis=0)
+    owes = (has < -held.dust(kept)) & jnp.all(held.size * kept.fraction == 0, axis=0)
+    owes = owes & jnp.all(held.posted * kept.posted == 0, axis=0)
     return jnp.where(owes, -has, jnp.zeros_like(has))
 
 

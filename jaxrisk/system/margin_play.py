@@ -1,15 +1,20 @@
 """Execution of accounts on margin: market orders close positions, the venue bears the rest.
 
 A market order is dealt whatever the price is, so the account bears the slippage of the round in
-proportion to what it closes. What an account without positions then owes is bad debt: it is paid by
-the insurance fund, then by those whom the venue names, and the rest is carried as a deficit.
+proportion to what it closes. Collateral in other assets is sold in the same way where an account
+owes of the settlement currency. What one without positions and collateral then owes is bad debt: it
+is paid by the insurance fund, then by those whom the venue names, and the rest is carried as a
+deficit.
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from jaxrisk.market.contract import is_perpetual
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.indexing import select
@@ -22,14 +27,16 @@ from jaxrisk.system.margin_book import (
     marks_at,
     on_assets,
     opened,
+    posted_assets,
     settlement_of,
     slot_of,
 )
 from jaxrisk.system.margin_ledger import Change, closed_books, fund_left
-from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging
+from jaxrisk.system.margin_loss import Deleveraging, deleveraging, no_deleveraging, ranked
 from jaxrisk.system.offer import Dealt, Moved, Offer
 from jaxrisk.system.system import StepRules, System, VenueState, booked
-from jaxrisk.venue.margin_accounts import Behind, MarginState, closed_fraction
+from jaxrisk.venue.close_out import OpenAccounts
+from jaxrisk.venue.margin_accounts import Behind, MarginState
 from jaxrisk.venue.venue import Venue
 
 Book = tuple[Tranche, ...]
@@ -44,12 +51,24 @@ class Wanted:
     Attributes:
         closing: `(contract, account)` closed by market orders, as a fraction of the opening
             position.
+        fee: `(contract, account)` of the notional closed, to the insurance fund.
+        forfeited: `(account,)` part of the balance of those closed whole that the fund takes.
+        due: `(account,)` paid to the fund beside the fee; `None` for nothing.
+        discount: `(account,)` what takers gain at least; `None` where there are none.
+        memory: of the close-out rule after these orders.
+        selling: `(asset, account)` of other collateral sold, as a fraction of what was posted.
         deleveraging: what is closed between accounts.
         here: contracts at the market's mid.
         seen: worth of a unit at the prices the venue sees, settlement currency.
     """
 
     closing: PerPosition
+    fee: PerPosition
+    forfeited: PerAccount
+    due: PerAccount | None
+    discount: PerAccount | None
+    memory: Any
+    selling: Float[Array, "asset account"]
     deleveraging: Deleveraging
     here: Marks
     seen: Float[Array, " contract"]
@@ -69,19 +88,32 @@ def look(
     here = marks_at(venue, kept, market.mid)
     seen = marks_at(venue, kept, venue.oracle.seen(state.oracle, market))
     size = held.size * kept.fraction
-    share = slot.close.share(
-        held.equity(kept, seen.value, backing=True),
-        maintenance(venue, kept, held, seen),
-        jnp.sum(jnp.abs(size) * seen.notional[:, None], axis=0),
-        rules.width,
+    count = jnp.abs(size)
+    view = OpenAccounts(
+        equity=held.equity(kept, seen, backing=True),
+        requirement=maintenance(venue, kept, held, seen),
+        count=count,
+        notional=count * seen.notional[:, None],
     )
+    orders = slot.close.orders(view, kept.closing, rules.width)
     between = no_deleveraging(held)
     if slot.behind is Behind.WINNERS:
         fund = fund_left(state) / market.mid[settlement_of(venue)]
-        between = deleveraging(held, kept, seen, share, fund)
-    left = kept.fraction - between.fraction
-    closing = closed_fraction(share, left, slot.close.largest)
-    wanted = Wanted(closing=closing, deleveraging=between, here=here, seen=seen.value)
+        score = slot.ranking.score(ranked(held, kept, seen, view))
+        between = deleveraging(held, kept, seen, orders.called, fund, score)
+    closing = orders.share * (kept.fraction - between.fraction)
+    wanted = Wanted(
+        closing=smaller(closing, orders.largest * jnp.ones_like(closing)),
+        fee=orders.fee,
+        forfeited=orders.forfeited,
+        due=orders.due,
+        discount=orders.discount,
+        memory=orders.memory,
+        selling=_selling(held, kept, here),
+        deleveraging=between,
+        here=here,
+        seen=seen.value,
+    )
     return wanted, (_offer(venue, held, wanted, market),)
 
 
@@ -89,25 +121,35 @@ def _held(venue: Venue, book: Book) -> Opened:
     return opened(venue, [tranche.accounts for tranche in book])
 
 
+def _selling(held: Opened, kept: MarginState, here: Marks) -> Float[Array, "asset account"]:
+    """Return what is sold of other collateral, as a fraction of what was posted."""
+    if held.rule is None:
+        return jnp.zeros_like(held.posted)
+    balance = held.collateral + kept.cash
+    return held.rule.sold(balance, held.posted * kept.posted, here.posted)[None] * kept.posted
+
+
 def _offer(venue: Venue, held: Opened, wanted: Wanted, market: Market) -> Offer:
-    """Return the market orders; what they hedge into is dealt in the underlying."""
+    """Return the market orders; what contracts hedge into is dealt in the underlying."""
     slot, here, zero = slot_of(venue), wanted.here, jnp.zeros_like(market.mid[0])
     closed = held.size * wanted.closing
     exposure = closed * here.delta[:, None]
     none, units = jnp.zeros_like(closed), len(venue.accounts.debt_assets)
+    posted = jnp.sum(held.posted * wanted.selling, axis=1)
     side = lambda part: on_assets(jnp.sum(part, axis=1), slot.underlying, market.mid.shape[0])
     # What is closed between accounts has two sides, of which one is called.
     every = jnp.abs(closed) + 0.5 * jnp.abs(held.size * wanted.deleveraging.fraction)
     return Offer(
         moved=Moved(
-            seized=jnp.sum(every * here.notional[:, None])[None],
+            seized=jnp.concatenate([jnp.sum(every * here.notional[:, None])[None], posted]),
             repaid=jnp.zeros(units, zero.dtype),
             written_off=jnp.zeros(units, zero.dtype),
             refund=zero,
             calls=zero,
         ),
-        fee=jnp.zeros(1, zero.dtype),
-        sold=side(jnp.where(exposure > 0, exposure, none)),
+        fee=jnp.zeros(1 + len(posted), zero.dtype),
+        sold=side(jnp.where(exposure > 0, exposure, none))
+        + on_assets(posted, posted_assets(venue), market.mid.shape[0]),
         paid=zero,
         bought=side(jnp.where(exposure < 0, -exposure, none)),
         at_market=True,
@@ -137,12 +179,17 @@ class Settled:
         kept: what stands, and cash.
         slippage: `(account,)` what market orders cost beyond the mid.
         fee: `(account,)` paid to the insurance fund.
-        traded: what outsiders pay for the positions they took over, beyond their worth now.
+        taken: `(account,)` gained by those who took positions over.
+        earned: by all who did, in the market too.
+        traded: what outsiders pay for the positions they took over, beyond their worth now, and for
+            collateral.
     """
 
     kept: MarginState
     slippage: PerAccount
     fee: PerAccount
+    taken: PerAccount
+    earned: Float[Array, ""]
     traded: Float[Array, ""]
 
 
@@ -152,14 +199,17 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
     money = dealt.before.mid[settlement_of(venue)]
     marks = marks_at(venue, old, dealt.after.mid)
     done = _settled(venue, held, old, wanted, dealt, marks)
-    fee, orders = jnp.sum(done.fee), _offer(venue, held, wanted, dealt.before)
+    fee, taken = jnp.sum(done.fee), jnp.sum(done.taken)
+    orders = _offer(venue, held, wanted, dealt.before)
     assert orders.bought is not None
     flows = booked(
-        repaid=(orders.moved.seized[0] - jnp.sum(done.slippage) - fee) * money,
+        repaid=(_worth(orders, wanted.here) - jnp.sum(done.slippage) - taken - fee) * money,
         bad_debt=between.loss * money,
         fee=fee * money,
-        # The market pays the accounts themselves: nobody in between earns anything.
-        keeper_paid=jnp.sum(orders.sold * dealt.received) - jnp.sum(orders.bought * dealt.paid),
+        # The market pays the accounts themselves, or those who take positions over.
+        keeper_paid=jnp.sum(orders.sold * dealt.received)
+        - jnp.sum(orders.bought * dealt.paid)
+        - done.earned * money,
         deleveraged=between.loss * money,
     )
     state = dataclasses.replace(
@@ -169,8 +219,11 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
     none = jnp.zeros_like(between.cash)
     change = Change(
         kept=done.kept,
-        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - fee,
-        lost=done.slippage + done.fee + jnp.where(between.cash < 0, -between.cash, none),
+        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - taken - fee,
+        lost=done.slippage
+        + done.fee
+        + done.taken
+        + jnp.where(between.cash < 0, -between.cash, none),
         forgiven=jnp.where(between.cash > 0, between.cash, none),
     )
     return closed_books(venue, book, state, held, change, marks, money)
@@ -185,43 +238,86 @@ def _settled(
     marks: Marks,
 ) -> Settled:
     """Return accounts after their positions were closed at the round's prices."""
-    slot, here, between = slot_of(venue), wanted.here, wanted.deleveraging
-    mid = select(dealt.before.mid, slot.underlying)
-    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    here, between = wanted.here, wanted.deleveraging
     closed = held.size * wanted.closing
-    sells = closed * here.delta[:, None] > 0
-    price = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    market, price = _prices(venue, closed, here, dealt)
     swapped = held.size * between.fraction
+    units, settlement = held.posted * wanted.selling, dealt.before.mid[settlement_of(venue)]
+    brought = dealt.received[np.asarray(posted_assets(venue), int)] / settlement
+    proceeds = jnp.sum(units * brought[:, None], axis=0)
     realised = closed * (price - held.entered) + swapped * (wanted.seen[:, None] - held.entered)
     kept = dataclasses.replace(
         old,
+        closing=wanted.memory,
         fraction=(old.fraction - between.fraction) - wanted.closing,
-        cash=old.cash + jnp.sum(realised, axis=0) + between.cash,
+        posted=old.posted - wanted.selling,
+        cash=old.cash + jnp.sum(realised, axis=0) + between.cash + proceeds,
     )
-    notional = jnp.sum(jnp.abs(closed) * here.notional[:, None], axis=0)
-    equity = held.equity(kept, here.value)
-    fee = smaller(slot.close.fee * notional, jnp.where(equity > 0, equity, 0.0))
+    charged = jnp.sum(wanted.fee * jnp.abs(closed) * here.notional[:, None], axis=0)
+    equity = held.equity(kept, here)
+    slippage = jnp.sum(closed * (here.value[:, None] - price), axis=0)
+    charged = charged if wanted.due is None else charged + wanted.due
+    fee = smaller(charged, jnp.where(equity > 0, equity, 0.0))
+    taken = _taken(wanted.discount, slippage, equity - fee)
+    left = held.collateral + kept.cash - fee - taken
+    gone = (left > 0) & jnp.all(held.size * kept.fraction == 0, axis=0)
+    fee = fee + jnp.where(gone, wanted.forfeited * left, jnp.zeros_like(left))
     return Settled(
-        kept=dataclasses.replace(kept, cash=kept.cash - fee),
-        slippage=jnp.sum(closed * (here.value[:, None] - price), axis=0),
+        kept=dataclasses.replace(kept, cash=kept.cash - fee - taken),
+        slippage=slippage + jnp.sum(units * here.posted[:, None], axis=0) - proceeds,
         fee=fee,
-        traded=jnp.sum(closed * (price - marks.value[:, None])),
+        taken=taken,
+        earned=jnp.sum(closed * (market - price)) + jnp.sum(taken),
+        traded=jnp.sum(closed * (price - marks.value[:, None])) + jnp.sum(proceeds),
     )
+
+
+def _taken(discount: PerAccount | None, slippage: PerAccount, equity: PerAccount) -> PerAccount:
+    """Return what takers gain beyond what closing costs, as far as there is equity."""
+    none = jnp.zeros_like(slippage)
+    if discount is None:
+        return none
+    beyond = jnp.where(discount > slippage, discount - slippage, none)
+    return smaller(beyond, jnp.where(equity > 0, equity, none))
+
+
+def _prices(
+    venue: Venue, closed: PerPosition, here: Marks, dealt: Dealt
+) -> tuple[PerPosition, PerPosition]:
+    """Return what a unit of each position brings in the market, and what its account gets."""
+    slot = slot_of(venue)
+    mid = select(dealt.before.mid, slot.underlying)
+    at = lambda price: here.value + here.slope * (select(price, slot.underlying) - mid)
+    sells = closed * here.delta[:, None] > 0
+    market = jnp.where(sells, at(dealt.received)[:, None], at(dealt.paid)[:, None])
+    if slot.taker_fee is None:
+        return market, market
+    fee = jnp.sign(closed) * slot.taker_fee * here.notional[:, None]
+    return market, here.value[:, None] - fee
+
+
+def _worth(orders: Offer, here: Marks) -> Float[Array, ""]:
+    """Return what orders move, settlement currency at the market's mid."""
+    seized = orders.moved.seized
+    return seized[0] + jnp.sum(seized[1:] * here.posted)
 
 
 def wait(
     venue: Venue, book: Book, state: VenueState, market: Market, rules: StepRules
 ) -> VenueState:
-    """Return the state a step later: volatilities moved, funding paid, expired options settled."""
+    """Return the state a step later: volatilities moved, funding paid, what has expired settled."""
     slot, held, old = slot_of(venue), _held(venue, book), state.execution
     kept = dataclasses.replace(
-        old, time=old.time + rules.step_years, volatility=_volatility(venue, old, market)
+        old,
+        time=old.time + rules.step_years,
+        volatility=_volatility(venue, old, market),
+        closing=slot.close.aged(old.closing, rules.step_years),
     )
     marks, money = marks_at(venue, kept, market.mid), market.mid[settlement_of(venue)]
     net = jnp.sum(held.size * old.fraction, axis=1)
     paid = _funding(venue, kept, market, marks, rules.step_years)
     funding = jnp.sum(held.size * kept.fraction * paid[:, None], axis=0)
-    expired = (slot.contracts.option != 0) & (
+    expired = ~is_perpetual(slot.contracts) & (
         slot.contracts.expiry <= kept.time + 0.001 * rules.step_years
     )
     due = jnp.where(expired[:, None], held.profit(kept, marks.value), jnp.zeros_like(held.size))
@@ -268,7 +364,7 @@ def _funding(
     index = marks_at(venue, kept, market.price)
     premium = marks.quotes.forward / index.quotes.forward - 1.0
     paid = slot.funding.rate(premium) * index.notional * years
-    return jnp.where(slot.contracts.option == 0, paid, jnp.zeros_like(paid))
+    return jnp.where(is_perpetual(slot.contracts), paid, jnp.zeros_like(paid))
 
 
 def standing(
@@ -276,5 +372,5 @@ def standing(
 ) -> PerAccount:
     """Return the equity of each account, numeraire, tranche after tranche."""
     kept = state.execution
-    equity = _held(venue, book).equity(kept, marks_at(venue, kept, mid).value)
+    equity = _held(venue, book).equity(kept, marks_at(venue, kept, mid))
     return equity * mid[settlement_of(venue)]

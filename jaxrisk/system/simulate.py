@@ -6,6 +6,7 @@ a run can be cut into parts in any way.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
 from jaxrisk.numerics.mapping import over_scenarios
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.backing import issuers_on
 from jaxrisk.system.book import NO_TRANCHES, Layout, Tranche, lay_out, tranches
+from jaxrisk.system.called import DECIDED
 from jaxrisk.system.calls import value_behind
 from jaxrisk.system.engine import Choice, Engine, choices, on_ladders, rooms
 from jaxrisk.system.execution import play_of
@@ -55,7 +58,8 @@ class Plan:
         lanes: scenarios simulated side by side on a CPU, where that pays: see `lanes_for`. Sums
             round a little differently with another number, so a run and its replays share it.
         health_groups: into how many groups by health books are cut; `None` chooses by size.
-        differentiable: use loops that reverse mode can pass through, and rematerialise steps.
+        differentiable: use loops that reverse mode can pass through; backwards, steps are played
+            again.
     """
 
     steps: int
@@ -88,6 +92,9 @@ class Outcome:
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
         conservation_error: largest imbalance of a balance sheet at the end, over its size.
+        owner_flows: `(owner_flow, venue)` cumulated trades of owners, entries as in `OwnerFlow`;
+            `None` where owners do nothing.
+        rate: `(asset,)` final exchange rates; `None` where no asset is a claim on a venue.
         overrun: 1 where a ladder had more cohorts than room, so that the scenario is not exact.
     """
 
@@ -100,6 +107,8 @@ class Outcome:
     unconverged: Float[Array, "*scenario"]
     conservation_error: Float[Array, "*scenario"]
     overrun: Float[Array, "*scenario"]
+    owner_flows: Float[Array, "*scenario owner_flow venue"] | None = None
+    rate: Float[Array, "*scenario asset"] | None = None
 
     @property
     def liquidated(self) -> Float[Array, "*scenario venue"]:
@@ -293,6 +302,7 @@ def step_rules(
         width=None if width is None else jnp.asarray(width, dtype),
         rounds=plan.rounds,
         differentiable=plan.differentiable,
+        one_by_one=plan.side_by_side == 1,
     )
 
 
@@ -352,8 +362,10 @@ def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
     return tuple(
         NO_TRANCHES
         if isinstance(venue.execution, LadderCalls)
-        else lay_out(venue, system.market, groups(venue.accounts.count))
-        for venue in system.venues
+        else lay_out(
+            venue, system.market, groups(venue.accounts.count), issuers_on(system.claims, v)
+        )
+        for v, venue in enumerate(system.venues)
     )
 
 
@@ -376,11 +388,23 @@ def final_state(
     def advance(state: State, noise: Any) -> tuple[State, None]:
         return step(system, books, rules, state, noise), None
 
-    if plan.differentiable:
-        # Storing a step's intermediates is memory bound; playing it again is faster and smaller.
-        advance = jax.checkpoint(advance, prevent_cse=False)
-    state, _ = lax.scan(advance, opening_state(system, books), draws, length=plan.steps)
-    return state
+    start = opening_state(system, books)
+    if not plan.differentiable:
+        return lax.scan(advance, start, draws, length=plan.steps)[0]
+    # Storing what a step computes is memory bound; playing it again is faster and smaller. Kept are
+    # the states between segments, within one the states between its steps, and what was decided.
+    keep = jax.checkpoint_policies.save_only_these_names(DECIDED)
+    advance = jax.checkpoint(advance, prevent_cse=False, policy=keep)
+    length = _segment(plan.steps)
+    play = lambda state, own: lax.scan(advance, state, own, length=length)
+    segments = jax.tree.map(lambda x: x.reshape(-1, length, *x.shape[1:]), draws)
+    play = jax.checkpoint(play, prevent_cse=False, policy=keep)
+    return lax.scan(play, start, segments, length=plan.steps // length)[0]
+
+
+def _segment(steps: int) -> int:
+    """Return the largest divisor of the number of steps that is not above its square root."""
+    return max(k for k in range(1, math.isqrt(steps) + 1) if steps % k == 0)
 
 
 def scenario_noise(
@@ -424,6 +448,8 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
         rounds=state.rounds / steps,
         unconverged=state.unconverged / steps,
         conservation_error=jnp.max(errors),
+        owner_flows=None if state.owners is None else state.owners.flows,
+        rate=jnp.exp(state.market.log_ratio) if system.claims else None,
         overrun=jnp.max(jnp.stack([jnp.zeros_like(state.rounds), *overruns])),
     )
 

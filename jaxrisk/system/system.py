@@ -13,7 +13,10 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import placed
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.halts import Halts, HaltState
+from jaxrisk.system.owners import Owners, OwnerState
 from jaxrisk.system.policy import Keeper
+from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.venue import Pool, Venue
 
 
@@ -27,6 +30,10 @@ class System:
         liquidity: how prices react to forced sales.
         venues: where the accounts stand.
         keeper: who liquidates.
+        claims: assets that are claims on these venues, each after those behind it; put there by
+            `jaxrisk.system.claim_scope.with_claims`.
+        owners: who holds the accounts and acts before keepers do; `None` where they do nothing.
+        halts: circuit breakers; `None` where nothing ever stops.
     """
 
     market: Market
@@ -34,6 +41,9 @@ class System:
     liquidity: Liquidity
     venues: tuple[Venue, ...]
     keeper: Keeper
+    claims: tuple[Any, ...] = ()
+    owners: Owners | None = None
+    halts: Halts | None = None
 
     @property
     def assets(self) -> tuple[str, ...]:
@@ -50,12 +60,20 @@ class StepRules:
         width: width of the smooth trigger; `None` for the exact rule.
         rounds: largest number of cascade rounds in a step.
         differentiable: use loops that reverse mode can pass through.
+        one_by_one: scenarios are played one after another, so that a step may cost what happens in
+            it and not what could.
     """
 
     step_years: Float[Array, ""]
     width: Float[Array, ""] | None = None
     rounds: int = static(default=1)
     differentiable: bool = static(default=False)
+    one_by_one: bool = static(default=False)
+
+    @property
+    def called_only(self) -> bool:
+        """Whether only accounts that may be called are looked at: backwards, one by one."""
+        return self.differentiable and self.one_by_one
 
     @property
     def skips_idle(self) -> bool:
@@ -95,6 +113,7 @@ class Flow(IntEnum):
     FUNDING = 22  # funding that accounts paid to outsiders; negative where they got it
     DELEVERAGED = 23  # bad debt that accounts in profit gave up theirs for
     SOCIALISED = 24  # bad debt spread over open positions
+    CLAIMS_REDEEMED = 25  # paid out on claims that this venue, or an account of it, had issued
 
 
 @pytree
@@ -139,7 +158,11 @@ class VenueState:
         flows: `(flow,)` cumulated flows, entries as in `Flow`.
         oracle: state of the venue's oracle.
         execution: what the venue's kind of execution keeps, such as collateral it holds.
+        deposits: `(debt_asset,)` part of the opening deposits that is still in; `None` where no
+            asset is a claim on any venue.
         ledgers: per tranche, what happened to each account; `None` outside of traces.
+        callable_steps: per tranche `(account,)` steps in a row in which each could be called;
+            `None` where keepers need no time.
     """
 
     collateral: tuple[Float[Array, "share account"], ...]
@@ -157,7 +180,22 @@ class VenueState:
     flows: Float[Array, " flow"]
     oracle: Any
     execution: Any
+    deposits: Float[Array, " debt_asset"] | None = None
     ledgers: tuple[AccountLedger, ...] | None = None
+    callable_steps: tuple[Float[Array, " account"], ...] | None = None
+
+
+@pytree
+class KeeperState:
+    """What changes about keepers in a scenario.
+
+    Attributes:
+        free: capital that is not tied up, numeraire.
+        calls: calls made in the step so far.
+    """
+
+    free: Float[Array, ""]
+    calls: Float[Array, ""]
 
 
 @pytree
@@ -170,6 +208,9 @@ class State:
         venues: one state a venue.
         rounds: cascade rounds played so far.
         unconverged: number of steps whose cascade was cut off by the bound on rounds.
+        owners: cash and trades of those who hold the accounts; `None` where they do nothing.
+        keepers: capital and calls of keepers; `None` where nothing but liquidity limits them.
+        halts: what circuit breakers remember; `None` where there are none.
     """
 
     market: Market
@@ -177,6 +218,9 @@ class State:
     venues: tuple[VenueState, ...]
     rounds: Float[Array, ""]
     unconverged: Float[Array, ""]
+    owners: OwnerState | None = None
+    keepers: KeeperState | None = None
+    halts: HaltState | None = None
 
 
 def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
@@ -207,7 +251,9 @@ def opening_state(
             flows=jnp.zeros(len(Flow), dtype),
             oracle=venue.oracle.init(system.market),
             execution=venue.execution.opening(venue.accounts),
+            deposits=jnp.ones_like(venue.pool[Pool.SUPPLIED]) if system.claims else None,
             ledgers=tuple(_empty_ledger(t) for t in book) if with_ledgers else None,
+            callable_steps=_never_callable(system.keeper, venue, book),
         )
         for venue, book in zip(system.venues, books, strict=True)
     )
@@ -217,7 +263,25 @@ def opening_state(
         venues=venues,
         rounds=zero,
         unconverged=zero,
+        owners=None if system.owners is None else system.owners.opening(),
+        keepers=_opening_keepers(system.keeper, zero),
+        halts=None if system.halts is None else system.halts.opening(system.market),
     )
+
+
+def _opening_keepers(keeper: Keeper, zero: Float[Array, ""]) -> KeeperState | None:
+    if not keeper.limited:
+        return None
+    return KeeperState(free=zero if keeper.capital is None else keeper.capital.amount, calls=zero)
+
+
+def _never_callable(
+    keeper: Keeper, venue: Venue, book: tuple[Tranche, ...]
+) -> tuple[Float[Array, " account"], ...] | None:
+    """Return counts of 0 where keepers make calls and need time to."""
+    if keeper.latency is None or not isinstance(venue.execution, KeeperCalls):
+        return None
+    return tuple(jnp.zeros(t.accounts.count, t.accounts.collateral.dtype) for t in book)
 
 
 def _shares(system: System, venue: Venue, tranche: Tranche) -> tuple[int, int]:

@@ -1,21 +1,21 @@
 """Execution of accounts that hold contracts on margin: closed by market orders, losses mutualised.
 
-Everything is counted in one settlement currency, the venue's one collateral and debt asset. Equity
-of an account is its collateral, what it has realised since, and the profit of its positions.
+Everything is counted in one settlement currency, the venue's one debt asset and first collateral.
+Equity of an account is its collateral, what it has realised since, and the profit of its positions.
 """
 
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
-from jaxrisk.numerics.gate import gate, smaller
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.funding import PremiumFunding
-from jaxrisk.venue.margin_call import restoring_share
+from jaxrisk.venue.close_out import CloseRule
+from jaxrisk.venue.deleverage_ranking import Ranking
+from jaxrisk.venue.posted_collateral import PostedCollateral
 
 
 class Requirement(Protocol):
@@ -28,65 +28,39 @@ class Requirement(Protocol):
         ...
 
 
+class Funding(Protocol):
+    """What positions in perpetuals pay each other."""
+
+    def rate(self, premium: Float[Array, " contract"]) -> Float[Array, " contract"]:
+        """Return the rate that longs pay, per year of notional.
+
+        Args:
+            premium: of the contract over its index, as a fraction of the index.
+        """
+        ...
+
+
 class Behind(Enum):
     """Who bears what the insurance fund does not, before a deficit is carried.
 
     WINNERS: auto-deleveraging. Positions of bankrupt accounts are closed against opposite ones at
         their bankruptcy price, and what market orders lose beyond that is taken off profits.
     POSITIONS: the loss is spread over all accounts with open positions, by notional.
+    GAINERS: the loss is spread over all accounts that have gained since time 0, by gain.
     NOBODY: at once a deficit.
     """
 
     WINNERS = "winners"
     POSITIONS = "positions"
+    GAINERS = "gainers"
     NOBODY = "nobody"
 
 
 WINNERS = "auto-deleveraging"
 POSITIONS = "open positions (socialised)"
+GAINERS = "accounts that gained (socialised)"
 DEFICIT = "account holders (deficit carried)"
 """What bearers are called in results."""
-
-
-@pytree
-class CloseOut:
-    """How much of an account's positions a call closes: the same share of all of them.
-
-    An account is called once its equity is below `trigger` times its maintenance margin; closing
-    is to restore `target` times that margin.
-
-    Attributes:
-        trigger: theta at which an account is called.
-        target: theta to be restored, at least `trigger`.
-        largest: of the opening position, the largest share that is closed in a round.
-        fee: fraction of the notional closed that goes to the insurance fund, as far as the account
-            has equity left.
-    """
-
-    trigger: Float[Array, ""]
-    target: Float[Array, ""]
-    largest: Float[Array, ""]
-    fee: Float[Array, ""]
-
-    def share(
-        self,
-        equity: Float[Array, " account"],
-        requirement: Float[Array, " account"],
-        notional: Float[Array, " account"],
-        width: Float[Array, ""] | None,
-    ) -> Float[Array, " account"]:
-        """Return the share of all positions of each account that is to be closed, in [0, 1].
-
-        Args:
-            equity: of the account.
-            requirement: its maintenance margin.
-            notional: of all its positions.
-            width: of the smooth twin of the trigger, as a fraction of the requirement.
-        """
-        called = gate(self.trigger * requirement - equity, requirement, width)
-        return called * restoring_share(
-            equity, requirement, notional, target=self.target, cost=self.fee
-        )
 
 
 @pytree
@@ -142,16 +116,21 @@ class MarginState:
 
     Attributes:
         fraction: `(contract, account)` of each position that still stands.
-        cash: `(account,)` realised since time 0: profit, funding, fees, losses of others.
+        posted: `(asset, account)` of each collateral beyond the settlement currency that stands.
+        cash: `(account,)` realised since time 0: profit, funding, fees, losses of others, and what
+            posted collateral was sold for.
         mark: `(contract,)` worth of a unit at the last booking, settlement currency.
         volatility: `(contract,)` implied.
+        closing: what the close-out rule remembers.
         time: years since time 0.
     """
 
     fraction: Float[Array, "contract account"]
+    posted: Float[Array, "asset account"]
     cash: Float[Array, " account"]
     mark: Float[Array, " contract"]
     volatility: Float[Array, " contract"]
+    closing: Any
     time: Float[Array, ""]
 
 
@@ -165,8 +144,12 @@ class MarginAccounts:
         opening_volatility: `(contract,)` implied, of options; any positive number elsewhere.
         requirement: how much equity positions need.
         close: who is called and how much is closed.
+        taker_fee: what those who take positions over are paid of their notional; they then sell
+            them for their own account. `None` where accounts are dealt at the market themselves.
+        ranking: who is deleveraged first, where winners stand behind the funds.
         funding: of perpetuals; `None` for none.
         moves: of implied volatilities; `None` where they stay.
+        posted: collateral in other assets than the settlement currency; `None` where there is none.
         underlying: index in the system's asset axis of the underlying of each contract.
         behind: who bears what the venue's funds do not.
     """
@@ -175,9 +158,12 @@ class MarginAccounts:
     opening_forward: Float[Array, " contract"]
     opening_volatility: Float[Array, " contract"]
     requirement: Requirement
-    close: CloseOut
-    funding: PremiumFunding | None = None
+    close: CloseRule
+    ranking: Ranking
+    taker_fee: Float[Array, ""] | None = None
+    funding: Funding | None = None
     moves: VolatilityMoves | None = None
+    posted: PostedCollateral | None = None
     underlying: tuple[int, ...] = static()
     behind: Behind = static(default=Behind.WINNERS)
 
@@ -188,9 +174,11 @@ class MarginAccounts:
         zero = jnp.zeros((), size.dtype)
         return MarginState(
             fraction=jnp.ones_like(size),
+            posted=jnp.ones_like(accounts.collateral[1:]),
             cash=jnp.zeros_like(size[0]),
             mark=self.opening_mark(),
             volatility=self.opening_volatility,
+            closing=self.close.opening(size),
             time=zero,
         )
 
@@ -211,13 +199,3 @@ def opening_profit(slot: MarginAccounts, accounts: Accounts) -> Float[Array, "1"
     entered = settlement_value(slot.contracts, accounts.positions.entry)
     profit = accounts.positions.size * (slot.opening_mark()[:, None] - entered)
     return jnp.sum(profit)[None]
-
-
-def closed_fraction(
-    share: Float[Array, " account"],
-    fraction: Float[Array, "contract account"],
-    largest: Float[Array, ""],
-) -> Float[Array, "contract account"]:
-    """Return what a call closes of each position, as a fraction of the opening one."""
-    wanted = share[None, :] * fraction
-    return smaller(wanted, largest * jnp.ones_like(wanted))

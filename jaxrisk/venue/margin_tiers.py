@@ -125,6 +125,10 @@ class MarginTiers:
         initial = notional / smaller(leverage, _in_tier(self.leverage, tier))
         return jnp.stack([initial, maintenance]), tier
 
+    def rows(self, held: Exposure) -> Float[Array, "2 contract account"]:
+        """Return initial margin at the largest leverage of the tier, and maintenance margin."""
+        return self.required(held.notional, jnp.full_like(held.notional, jnp.inf))[0]
+
     def largest_position(self, leverage: Positions) -> Positions:
         """Return the largest notional that may be opened at a leverage, 0 where it is too high."""
         return _largest_position(self.floor, self.leverage, self.cap, leverage)
@@ -225,6 +229,11 @@ class SlabTiers:
         maintenance, tier = self.maintenance(notional, counted)
         initial = notional / smaller(leverage, _in_tier(self.leverage, tier))
         return jnp.stack([initial, maintenance]), tier
+
+    def rows(self, held: Exposure) -> Float[Array, "2 contract account"]:
+        """Return initial margin at the largest leverage of the tier, and maintenance margin."""
+        counted = held.count if self.by_count else held.notional
+        return self.required(held.notional, counted, jnp.full_like(held.notional, jnp.inf))[0]
 
     def largest_position(self, leverage: Positions) -> Positions:
         """Return the largest position that may be opened at a leverage, 0 where it is too high."""

@@ -1,34 +1,39 @@
-"""Margin as a share of notional that rises by tiers, contract by contract."""
+"""Margin of a portfolio as the sum over its positions, each by its own notional."""
 
-from collections.abc import Sequence
+from typing import Protocol
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.market.contract import Contracts, Quotes, mark_price, settlement_value
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.venue.requirement import MAINTENANCE, Exposure
+
+Positions = Float[Array, "contract account"]
+
+
+class PositionMargin(Protocol):
+    """What a rule of single positions answers: marginal tiers, slabs."""
+
+    def rows(self, held: Exposure) -> Float[Array, "2 contract account"]:
+        """Return initial and maintenance margin of positions."""
+        ...
 
 
 @pytree
 class NotionalMargin:
-    """A convex margin of each position: `max_k (rate_k N - deduction_k)`, summed over contracts.
-
-    Notional `N` is what a position is worth at the mark price, whatever its sign. For perpetuals
-    and futures; nothing is netted.
-
-    Source: tiered margin of Binance, Bybit, OKX and Hyperliquid (maintenance amount, deduction).
+    """Margin of every position, added up: for perpetuals and futures; nothing is netted.
 
     Attributes:
-        rate: `(2, tier, contract)` initial and maintenance rates, rising with the tier.
-        deduction: `(2, tier, contract)` settlement currency; 0 in the first tier.
+        tiers: margin of a position, over contracts.
+        multiple: initial over maintenance margin, at least 1; `None` for what the tiers say.
     """
 
-    rate: Float[Array, "2 tier contract"]
-    deduction: Float[Array, "2 tier contract"]
+    tiers: PositionMargin
+    multiple: Float[Array, ""] | None = None
 
     def required(
-        self, size: Float[Array, "contract account"], contracts: Contracts, quotes: Quotes
+        self, size: Positions, contracts: Contracts, quotes: Quotes
     ) -> Float[Array, "2 account"]:
         """Return initial and maintenance margin, in the units of `quotes.settlement`.
 
@@ -37,38 +42,26 @@ class NotionalMargin:
             contracts: their terms.
             quotes: the market as the venue sees it.
         """
-        worth = jnp.abs(settlement_value(contracts, mark_price(contracts, quotes)))
-        notional = jnp.abs(size) * (worth * quotes.settlement)[:, None]
-        rows = [self._of(notional, row) for row in range(2)]
-        return jnp.stack([jnp.sum(row, axis=0) for row in rows])
-
-    def _of(self, notional: Array, row: int) -> Float[Array, "contract account"]:
-        """Return one margin of every position."""
-        of_tier = lambda k: self.rate[row, k][:, None] * notional - self.deduction[row, k][:, None]
-        largest = of_tier(0)
-        for k in range(1, self.rate.shape[1]):
-            margin = of_tier(k)
-            largest = jnp.where(margin > largest, margin, largest)
-        return largest
+        total = jnp.sum(self.tiers.rows(exposure(size, contracts, quotes)), axis=1)
+        if self.multiple is None:
+            return total
+        return jnp.stack([self.multiple * total[MAINTENANCE], total[MAINTENANCE]])
 
 
-def deductions(lower: Sequence[float], rates: Sequence[float]) -> list[float]:
-    """Return what each tier deducts so that margin has no jumps.
+def exposure(size: Positions, contracts: Contracts, quotes: Quotes) -> Exposure:
+    """Return what a margin rule looks at, one position a contract.
 
     Args:
-        lower: notional from which each tier applies, the first 0, rising.
-        rates: of each tier, not falling.
-
-    Raises:
-        ValueError: bounds or rates are not as stated.
+        size: signed positions.
+        contracts: their terms.
+        quotes: the market as the venue sees it.
     """
-    if len(lower) != len(rates) or not lower:
-        raise ValueError(
-            f"{len(lower)} bounds and {len(rates)} rates: expected as many, at least 1"
-        )
-    if lower[0] != 0 or np.any(np.diff(lower) <= 0):
-        raise ValueError(f"bounds {list(lower)}: expected 0 first, then rising")
-    if np.any(np.diff(rates) < 0) or not 0 <= rates[0] <= rates[-1] <= 1:
-        raise ValueError(f"rates {list(rates)}: expected fractions that do not fall")
-    steps = np.diff(rates, prepend=rates[0])
-    return np.cumsum(np.asarray(lower, np.float64) * steps).tolist()
+    worth = jnp.abs(settlement_value(contracts, mark_price(contracts, quotes)))
+    count = jnp.abs(size)
+    inverse: Bool[Array, "contract 1"] = (contracts.inverse > 0)[:, None]
+    return Exposure(
+        count=count,
+        face=count * contracts.multiplier[:, None],
+        notional=count * (worth * quotes.settlement)[:, None],
+        inverse=inverse,
+    )

@@ -5,8 +5,13 @@ multiplied with what everyone holds. Every scenario is the same arithmetic: a gr
 be differentiated, stacked and mapped over.
 """
 
+from collections.abc import Mapping
+from typing import Self
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float, Int
+from numpy.typing import ArrayLike
 
 from jaxrisk.market.chain import OptionChain
 from jaxrisk.numerics.gate import positive_or_one, smaller
@@ -32,6 +37,77 @@ class Scenarios:
     tilt: Float[Array, " scenario"]
     wings: Float[Array, " scenario"]
     weight: Float[Array, " scenario"]
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        move: ArrayLike,
+        volatility: ArrayLike,
+        tilt: ArrayLike | None = None,
+        wings: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Return scenarios after checking them; nothing tilts or rises, all counts if left out.
+
+        Args:
+            move: each above -1.
+            volatility: each -1, 0 or 1.
+            tilt: each 0 or 1.
+            wings: each 0 or 1.
+            weight: each in [0, 1].
+            dtype: of the leaves; JAX's default float if not given.
+
+        Raises:
+            ValueError: with every problem found: rows that do not match, numbers out of range, no
+                scenario in which nothing moves.
+        """
+        count = np.size(move)
+        given = {"move": move, "volatility": volatility, "tilt": tilt, "wings": wings}
+        columns = {
+            name: np.zeros(count) if values is None else np.asarray(values, np.float64)
+            for name, values in given.items()
+        }
+        columns["weight"] = np.ones(count) if weight is None else np.asarray(weight, np.float64)
+        problems = _scenario_problems(columns)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return cls(**{name: jnp.asarray(values, dtype) for name, values in columns.items()})
+
+
+_RANGES = {
+    "move": (lambda x: np.isfinite(x) & (x > -1), "above -1"),
+    "volatility": (lambda x: np.isin(x, (-1, 0, 1)), "-1, 0 or 1"),
+    "tilt": (lambda x: np.isin(x, (0, 1)), "0 or 1"),
+    "wings": (lambda x: np.isin(x, (0, 1)), "0 or 1"),
+    "weight": (lambda x: (x >= 0) & (x <= 1), "in [0, 1]"),
+}
+
+
+def _scenario_problems(columns: Mapping[str, np.ndarray]) -> list[str]:
+    """Return which rows are no scenarios, and whether the one in which nothing moves is missing."""
+    count = columns["move"].size
+    problems = [
+        f"move: {count} numbers, {name}: {values.size}; expected as many"
+        for name, values in columns.items()
+        if values.shape != (count,)
+    ]
+    if problems:
+        return problems
+    for name, values in columns.items():
+        fine, expected = _RANGES[name]
+        problems += [
+            f"scenario {row + 1}: {name} {values[row]:g}: expected {expected}"
+            for row in np.flatnonzero(~fine(values))
+        ]
+    still = np.all([columns[name] == 0 for name in ("move", "volatility", "tilt", "wings")], axis=0)
+    if not still.any():
+        problems.append(
+            "no scenario in which nothing moves: an account that gains in all of them would need "
+            "less than nothing; add one with move 0 and volatility 0"
+        )
+    return problems
 
 
 @pytree

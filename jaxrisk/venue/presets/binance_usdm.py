@@ -5,15 +5,25 @@ Source: Binance, Leverage and Margin of USDⓈ-M Futures; How to Calculate Liqui
 Price in USDⓈ-Margined Futures; announcement of 18 September 2025 (funding and mark price).
 """
 
+import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
 
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.close_out import CloseOut
+from jaxrisk.venue.deleverage_ranking import MarginProfit
 from jaxrisk.venue.funding import ClampedFunding
 from jaxrisk.venue.haircut import Slice, TieredHaircut
 from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
 from jaxrisk.venue.mark_price import SourceIndex
+from jaxrisk.venue.notional_margin import NotionalMargin
+from jaxrisk.venue.presets.exchange import exchange_preset, marginal_tiers
+from jaxrisk.venue.presets.listing import Listing, MarginOptions, check_bounds, listed
+from jaxrisk.venue.venue import Venue
 
 HOURS_PER_YEAR = 8760.0
 
@@ -90,3 +100,88 @@ def collateral(rates: dict[str, float], dtype: DTypeLike | None = None) -> Tiere
     return TieredHaircut.from_slices(
         {name: (Slice(0.0, rate),) for name, rate in rates.items()}, dtype
     )
+
+
+def binance_usdm(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    clearance_fee: float = 0.0,
+    target: float = 1.1,
+    funding_hours: float = 8.0,
+    funding_cap: float = 1.0,
+    **options: Unpack[MarginOptions],
+) -> Venue:
+    """Return the venue, all positions of an account in cross margin.
+
+    Args:
+        accounts: collateral and positions in linear perpetuals.
+        assets: the system's assets, in order.
+        clearance_fee: of what is liquidated, to the insurance fund.
+        target: multiple of the maintenance margin that a liquidation restores.
+        funding_hours: between payments.
+        funding_cap: largest rate of an interval, as a multiple of the lowest maintenance rate.
+        **options: of every venue of contracts, see `MarginOptions`.
+
+    Raises:
+        ValueError: a contract is no perpetual or has no tiers, or a parameter is out of range.
+    """
+    listing = listed("binance_usdm", accounts, assets, options)
+    listing.check_perpetuals()
+    return liquidated_by_brackets(
+        listing,
+        marginal_tiers(listing, TIERS),
+        clearance_fee=clearance_fee,
+        target=target,
+        funding_hours=funding_hours,
+        funding_cap=funding_cap,
+    )
+
+
+def liquidated_by_brackets(
+    listing: Listing,
+    tiers: MarginTiers,
+    *,
+    clearance_fee: float,
+    target: float,
+    funding_hours: float,
+    funding_cap: float,
+) -> Venue:
+    """Return a venue by the rules that linear and inverse contracts share.
+
+    One order brings an account back to its margin; what no order would restore is closed whole, and
+    what is left of it goes to the insurance fund, which pays what is missing.
+
+    Args:
+        listing: contracts.
+        tiers: of the contracts.
+        clearance_fee: as in `binance_usdm`, and so are the others.
+        target: of a liquidation.
+        funding_hours: between payments.
+        funding_cap: of an interval.
+    """
+    check_bounds(
+        listing.name,
+        clearance_fee=(clearance_fee, 0.0, 0.5),
+        target=(target, 1.0, math.inf),
+        funding_hours=(funding_hours, 1e-3, math.inf),
+        funding_cap=(funding_cap, 0.0, math.inf),
+    )
+    cap = tiers.rate[0] * (funding_cap * HOURS_PER_YEAR / funding_hours)
+    return listing.venue(
+        requirement=NotionalMargin(tiers=tiers),
+        close=CloseOut(
+            trigger=listing.array(1.0),
+            target=listing.array(target),
+            largest=listing.array(1.0),
+            fee=listing.array(clearance_fee),
+            forfeit=listing.array(1.0),
+        ),
+        ranking=MarginProfit(),
+        funding=dataclasses.replace(funding(1.0, dtype=listing.dtype), cap=cap),
+    )
+
+
+PRESET = exchange_preset(
+    binance_usdm, optional=("clearance_fee", "target", "funding_hours", "funding_cap")
+)

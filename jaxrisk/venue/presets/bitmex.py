@@ -6,14 +6,23 @@ the limit it has set, which is never below that of its position. Funding and fai
 Contracts Guide; the cap of the example there is 0.375 % at margins of 1 % and 0.5 %.
 """
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, Unpack
 
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
 
 from jaxrisk.market.contract import Contracts, perpetual
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.close_out import WholeClose
+from jaxrisk.venue.deleverage_ranking import LeveragedProfit
 from jaxrisk.venue.funding import ClampedFunding
-from jaxrisk.venue.margin_tiers import SlabTiers, step_brackets
+from jaxrisk.venue.margin_tiers import Bracket, SlabTiers, step_brackets
+from jaxrisk.venue.notional_margin import NotionalMargin
+from jaxrisk.venue.presets.exchange import exchange_preset, slab_tiers
+from jaxrisk.venue.presets.listing import MarginOptions, listed
+from jaxrisk.venue.venue import Venue
 
 HOURS_PER_YEAR = 8760.0
 
@@ -49,6 +58,23 @@ def contract() -> Contracts:
     return perpetual(1.0, inverse=True)
 
 
+def brackets(limit: RiskLimit, steps: int = 10) -> list[Bracket]:
+    """Return the risk limits of a contract as brackets, in XBT.
+
+    Args:
+        limit: of the contract.
+        steps: beyond the base; the last has no upper bound.
+    """
+    return step_brackets(
+        limit.base,
+        limit.step,
+        rate=limit.maintenance,
+        initial=limit.initial,
+        added=limit.maintenance,
+        tiers=steps + 1,
+    )
+
+
 def margin(limit: RiskLimit, steps: int = 10, dtype: DTypeLike | None = None) -> SlabTiers:
     """Return the risk limits of a contract.
 
@@ -57,15 +83,7 @@ def margin(limit: RiskLimit, steps: int = 10, dtype: DTypeLike | None = None) ->
         steps: beyond the base; the last has no upper bound.
         dtype: of the coefficients; JAX's default float if not given.
     """
-    rows = step_brackets(
-        limit.base,
-        limit.step,
-        rate=limit.maintenance,
-        initial=limit.initial,
-        added=limit.maintenance,
-        tiers=steps + 1,
-    )
-    return SlabTiers.from_brackets({"contract": rows}, dtype)
+    return SlabTiers.from_brackets({"contract": brackets(limit, steps)}, dtype)
 
 
 def funding(
@@ -87,3 +105,33 @@ def funding(
         clamp=number(5e-4),
         cap=number(CAP_SHARE * (initial - maintenance) / period),
     )
+
+
+def bitmex(accounts: Accounts, assets: Sequence[str], **options: Unpack[MarginOptions]) -> Venue:
+    """Return the venue of inverse perpetuals on one coin, all positions in cross margin.
+
+    Args:
+        accounts: collateral in the coin, and positions in contracts of one dollar on it.
+        assets: the system's assets, in order.
+        **options: of every venue of contracts, see `MarginOptions`; the settlement currency is the
+            coin.
+
+    Raises:
+        ValueError: a contract is no perpetual on the coin or has no risk limits.
+    """
+    listing = listed("bitmex", accounts, assets, options)
+    listing.check_perpetuals()
+    listing = listing.with_contracts([perpetual(1.0, inverse=True) for _ in listing.rows])
+    shipped = {"XBTUSD": brackets(RISK_LIMITS["XBTUSD"])}
+    tiers = slab_tiers(listing, shipped, by_count=False)
+    rule = funding(0.01, 0.005, dtype=listing.dtype)
+    gap = 1.0 / tiers.leverage[0] - tiers.rate[0]
+    return listing.venue(
+        requirement=NotionalMargin(tiers=tiers),
+        close=WholeClose(reserve=listing.array(0.0)),
+        ranking=LeveragedProfit(),
+        funding=dataclasses.replace(rule, cap=CAP_SHARE * gap / rule.period),
+    )
+
+
+PRESET = exchange_preset(bitmex)

@@ -5,13 +5,24 @@ networks; markets are moved between tiers by governance). Liquidations: protocol
 genesis.json, clob.liquidations_config, and perpetuals.params.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Unpack
 
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.bankruptcy_price import BlockLimits, FillablePrice
+from jaxrisk.venue.deleverage_ranking import DrawnOrder
+from jaxrisk.venue.funding import ClampedFunding
+from jaxrisk.venue.margin_orders import SECONDS_A_YEAR, BlockOrders
+from jaxrisk.venue.margin_tiers import Bracket
+from jaxrisk.venue.notional_margin import NotionalMargin
+from jaxrisk.venue.presets.exchange import HOURS_A_YEAR, exchange_preset, marginal_tiers
+from jaxrisk.venue.presets.listing import MarginOptions, check_bounds, listed
 from jaxrisk.venue.size_margin import OpenInterestMargin
+from jaxrisk.venue.venue import Venue
 from jaxrisk.venue.withdrawal_gate import WithdrawalGate
 
 MAXIMUM_FEE = 0.015
@@ -86,3 +97,57 @@ def funding_cap(tier: Tier, factor: float | Float[Array, ""] = FUNDING_CLAMP) ->
     Source: LiquidityTier `GetMaxAbsFundingClampPpm`.
     """
     return jnp.asarray(factor * tier.initial * (1.0 - tier.maintenance_share))
+
+
+def dydx_v4(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    block_seconds: float = 1.0,
+    order_seed: float = 0.0,
+    **options: Unpack[MarginOptions],
+) -> Venue:
+    """Return the venue, all positions of an account in cross margin.
+
+    Args:
+        accounts: collateral and positions in perpetuals.
+        assets: the system's assets, in order.
+        block_seconds: between two blocks.
+        order_seed: of the order in which opposite accounts are deleveraged, a whole number.
+        **options: of every venue of contracts, see `MarginOptions`; `symbols` name liquidity tiers.
+
+    Raises:
+        ValueError: a contract is no perpetual or has no tier, or a parameter is out of range.
+    """
+    listing = listed("dydx_v4", accounts, assets, options)
+    listing.check_perpetuals()
+    check_bounds(
+        listing.name,
+        block_seconds=(block_seconds, 1e-3, math.inf),
+        order_seed=(order_seed, 0.0, 2.0**31),
+    )
+    shipped = {
+        name: [Bracket(0.0, math.inf, tier.initial * tier.maintenance_share, 1.0 / tier.initial)]
+        for name, tier in TIERS.items()
+    }
+    tiers = marginal_tiers(listing, shipped)
+    gap = 1.0 / tiers.leverage[0] - tiers.rate[0]
+    period = 8.0 / HOURS_A_YEAR
+    return listing.venue(
+        requirement=NotionalMargin(tiers=tiers),
+        close=BlockOrders(
+            limits=block_limits(listing.dtype),
+            block=listing.array(block_seconds / SECONDS_A_YEAR),
+            fee=listing.array(MAXIMUM_FEE),
+        ),
+        ranking=DrawnOrder(seed=jnp.asarray(int(order_seed))),
+        funding=ClampedFunding(
+            period=listing.array(period),
+            interest=listing.array(0.0),
+            clamp=listing.array(0.0),
+            cap=FUNDING_CLAMP * gap / period,
+        ),
+    )
+
+
+PRESET = exchange_preset(dydx_v4, optional=("block_seconds", "order_seed"))

@@ -4,17 +4,26 @@ Source: Hyperliquid documentation: Margin tiers, Margining, Funding, Oracle, Rob
 HIP-3 deployer actions; stored copies of 2025.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from jaxrisk.numerics.gate import smaller
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.deleverage_ranking import LeveredGain
 from jaxrisk.venue.funding import ClampedFunding
+from jaxrisk.venue.margin_orders import SlicedOrders
 from jaxrisk.venue.margin_tiers import Bracket, MarginTiers
+from jaxrisk.venue.notional_margin import NotionalMargin
 from jaxrisk.venue.partial_close import SlicedClose
+from jaxrisk.venue.presets.exchange import exchange_preset, marginal_tiers
+from jaxrisk.venue.presets.listing import MarginOptions, check_bounds, listed
 from jaxrisk.venue.price_band import OpenInterestCap
+from jaxrisk.venue.venue import Venue
 
 HOURS_PER_YEAR = 8760.0
 
@@ -133,3 +142,42 @@ def open_interest_cap(
         notional: cap by notional, USDC, which the builder sets.
     """
     return OpenInterestCap(notional=notional, units=jnp.full_like(notional, BUILDER_UNITS))
+
+
+def hyperliquid(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    vault_hours: float = 1.0,
+    **options: Unpack[MarginOptions],
+) -> Venue:
+    """Return the venue, all positions of an account in cross margin.
+
+    The insurance fund is the equity of the vault that takes weak accounts over.
+
+    Args:
+        accounts: collateral and positions in perpetuals.
+        assets: the system's assets, in order.
+        vault_hours: in which the vault closes what it took over, in equal parts.
+        **options: of every venue of contracts, see `MarginOptions`.
+
+    Raises:
+        ValueError: a contract is no perpetual or has no tiers, or a parameter is out of range.
+    """
+    listing = listed("hyperliquid", accounts, assets, options)
+    listing.check_perpetuals()
+    check_bounds(listing.name, vault_hours=(vault_hours, 0.0, math.inf))
+    shipped = {name: brackets(*row) for name, row in LEVERAGE.items()}
+    return listing.venue(
+        requirement=NotionalMargin(tiers=marginal_tiers(listing, shipped)),
+        close=SlicedOrders(
+            rule=partial_close(listing.dtype),
+            unwind=listing.array(vault_hours / HOURS_PER_YEAR),
+            fee=listing.array(0.0),
+        ),
+        ranking=LeveredGain(),
+        funding=funding(listing.dtype),
+    )
+
+
+PRESET = exchange_preset(hyperliquid, optional=("vault_hours",))

@@ -7,7 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrisk.market.oracle import FaceValueOracle, Oracle, SpotOracle
+from jaxrisk.market.oracle import Oracle, SpotOracle
+from jaxrisk.market.oracle_overlay import FaceValueOracle
 from jaxrisk.venue.account import Accounts
 from jaxrisk.venue.close import FullClose
 from jaxrisk.venue.collateral import CollateralWeights

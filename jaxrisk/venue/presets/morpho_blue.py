@@ -61,6 +61,7 @@ def morpho_blue(
     collateral: str | None = None,
     loan: str | None = None,
     rate: str = "fixed_curve",
+    rate_at_target: float | None = None,
     name: str = "morpho_blue",
     overrides: Overrides | None = None,
     oracle: Oracle | None = None,
@@ -80,6 +81,7 @@ def morpho_blue(
         collateral: name of the collateral, to check the book against; not needed.
         loan: name of the loan asset, likewise.
         rate: `fixed_curve`, or `adaptive`: then only `reserve_factor` may be overridden of a rate.
+        rate_at_target: of the adaptive curve at the opening, per year; 4 % where not given.
         name: of the venue.
         overrides: for the loan asset what `LENT` names.
         oracle: as in `Common`, like both funds, of which the protocol itself has none.
@@ -90,7 +92,8 @@ def morpho_blue(
 
     Raises:
         ValueError: more than one collateral or debt asset, others than named, an LLTV outside
-            (0, 1), an unknown rate, or terms of pre-liquidation that the contract would refuse.
+            (0, 1), an unknown rate, a rate at target outside the curve's bounds or without the
+        curve, or terms of pre-liquidation that the contract would refuse.
     """
     _, borrowed = isolated_pair(name, accounts, assets, collateral, loan)
     if not 0 < liquidation_loan_to_value < 1:
@@ -111,7 +114,7 @@ def morpho_blue(
         close=close,
         incentive=incentive,
         recognition=AtZeroCollateral(),
-        interest=_interest(rate, owed, dtype),
+        interest=_interest(rate, rate_at_target, owed, dtype),
         cash=opening_cash(owed, accounts),
         residual=Residual.SOCIALISED,
         oracle=oracle,
@@ -120,16 +123,24 @@ def morpho_blue(
     )
 
 
-def _interest(rate: str, owed: list[dict[str, float]], dtype: np.dtype) -> Interest:
-    """Return the adaptive curve at its first target rate, or a curve that stays."""
+def _interest(
+    rate: str, rate_at_target: float | None, owed: list[dict[str, float]], dtype: np.dtype
+) -> Interest:
+    """Return the adaptive curve at its opening target rate, or a curve that stays."""
     fixed = kinked_rate(owed, dtype)
     if rate == "fixed_curve":
+        if rate_at_target is not None:
+            raise ValueError('rate_at_target: only with rate = "adaptive"; drop it or say so')
         return fixed
     if rate != "adaptive":
         raise ValueError(f"rate {rate!r}: expected fixed_curve or adaptive")
     curve = adaptive_curve(dtype)
+    opening = curve.initial_rate
+    if rate_at_target is not None:
+        lowest, highest = float(curve.minimum_rate), float(curve.maximum_rate)
+        opening = jnp.asarray(within("rate_at_target", rate_at_target, lowest, highest), dtype)
     return AdaptiveInterest(
-        curve=curve, reserve_factor=fixed.reserve_factor, rate_at_target=curve.initial_rate[None]
+        curve=curve, reserve_factor=fixed.reserve_factor, rate_at_target=opening[None]
     )
 
 
@@ -173,9 +184,10 @@ def _terms(
     loan: str,
     liquidation_loan_to_value: float,
     rate: str = "fixed_curve",
+    rate_at_target: float | None = None,
     **pre_liquidation: float,
 ) -> Terms:
-    del overrides, loan, rate
+    del overrides, loan, rate, rate_at_target
     threshold = pre_liquidation.get(PRE_LIQUIDATION[0], liquidation_loan_to_value)
     return Terms({collateral: threshold}, {})
 
@@ -184,5 +196,5 @@ PRESET = Preset(
     build=morpho_blue,
     required=("collateral", "loan", "liquidation_loan_to_value"),
     terms=_terms,
-    optional=("rate", *PRE_LIQUIDATION),
+    optional=("rate", "rate_at_target", *PRE_LIQUIDATION),
 )

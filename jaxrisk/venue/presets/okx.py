@@ -5,17 +5,27 @@ Source: OKX help centre. Position tiers: notice of 15 May 2023 (perpetuals again
 2022. Margin ratio: adjusted equity over maintenance margin and liquidation fee.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxrisk.market.contract import perpetual
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.deleverage_ranking import LeveragedProfit
 from jaxrisk.venue.funding import ClampedFunding
 from jaxrisk.venue.haircut import Slice
+from jaxrisk.venue.margin_orders import TierOrders
 from jaxrisk.venue.margin_tiers import Bracket, SlabTiers
+from jaxrisk.venue.notional_margin import NotionalMargin
+from jaxrisk.venue.partial_close import TierStep
+from jaxrisk.venue.presets.exchange import exchange_preset, slab_tiers
+from jaxrisk.venue.presets.listing import MarginOptions, check_bounds, listed
 from jaxrisk.venue.price_band import PriceBand
+from jaxrisk.venue.venue import Venue
 
 HOURS_PER_YEAR = 8760.0
 
@@ -160,3 +170,54 @@ def loan_price(
     net = base_assets - base_debt * grown
     price = (quote_debt * grown - quote_assets) / jnp.where(net == 0, jnp.ones_like(net), net)
     return jnp.where((net != 0) & (price > 0), price, jnp.full_like(price, jnp.nan))
+
+
+def okx(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    funding_cap: float,
+    liquidation_fee: float = 0.0,
+    contract_value: float = 1.0,
+    funding_hours: float = 8.0,
+    **options: Unpack[MarginOptions],
+) -> Venue:
+    """Return the venue, all positions of an account in cross margin.
+
+    Args:
+        accounts: collateral, and positions in contracts.
+        assets: the system's assets, in order.
+        funding_cap: largest rate of an interval, which the venue sets by contract.
+        liquidation_fee: of notional: kept back, and to the insurance fund as far as equity is left.
+        contract_value: units of the underlying in a contract.
+        funding_hours: between payments.
+        **options: of every venue of contracts, see `MarginOptions`.
+
+    Raises:
+        ValueError: a contract is no perpetual or has no tiers, or a parameter is out of range.
+    """
+    listing = listed("okx", accounts, assets, options)
+    listing.check_perpetuals()
+    check_bounds(
+        listing.name,
+        funding_cap=(funding_cap, 0.0, math.inf),
+        liquidation_fee=(liquidation_fee, 0.0, 0.5),
+        contract_value=(contract_value, 1e-12, math.inf),
+        funding_hours=(funding_hours, 1e-3, math.inf),
+    )
+    listing = listing.with_contracts([perpetual(contract_value) for _ in listing.rows])
+    shipped = {name: brackets(own, 12) for name, own in TIERS.items()}
+    tiers = slab_tiers(listing, shipped, by_count=True)
+    return listing.venue(
+        requirement=NotionalMargin(tiers=tiers),
+        close=TierOrders(rule=TierStep(tiers=tiers), fee=listing.array(liquidation_fee)),
+        ranking=LeveragedProfit(),
+        funding=funding(funding_cap, hours=funding_hours, dtype=listing.dtype),
+    )
+
+
+PRESET = exchange_preset(
+    okx,
+    required=("funding_cap",),
+    optional=("liquidation_fee", "contract_value", "funding_hours"),
+)

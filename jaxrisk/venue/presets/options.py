@@ -5,34 +5,28 @@ volatility up, down and as it is, and two moves of twice the range of which a pa
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack
+from collections.abc import Sequence
+from typing import Unpack
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
-from jaxrisk.market.oracle import Oracle
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.margin_accounts import VolatilityMoves
 from jaxrisk.venue.option_requirement import GridMargin
-from jaxrisk.venue.presets.instruments import instrument
-from jaxrisk.venue.presets.margin_venue import (
+from jaxrisk.venue.presets.implied import SMILE, implied
+from jaxrisk.venue.presets.listing import (
     CLOSING,
-    Closing,
+    POSTED,
+    POSTED_OPTIONS,
     ClosingOptions,
+    Listing,
     check_bounds,
-    contract_table,
-    execution,
-    margin_venue,
-    no_terms,
-    settlement_prices,
+    listed,
 )
+from jaxrisk.venue.presets.margin_venue import no_terms
 from jaxrisk.venue.presets.preset import Preset
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
 from jaxrisk.venue.venue import Venue
 
-ASSET_OPTIONS = ("volatility", "realised", "skew", "beta", "power")
 _PIVOT, _FLOOR = 30.0 / 365.0, 1.0 / 365.0
 
 
@@ -40,15 +34,6 @@ def options(
     accounts: Accounts,
     assets: Sequence[str],
     *,
-    instruments: Sequence[str],
-    prices: Mapping[str, float],
-    settlement: str,
-    name: str = "options",
-    overrides: Mapping[str, Mapping[str, float]] | None = None,
-    oracle: Oracle | None = None,
-    reserve: float = 0.0,
-    insurance: float = 0.0,
-    haircut: float = 0.0,
     initial_multiple: float = 1.25,
     price_range: float = 0.15,
     tail_share: float = 0.4,
@@ -56,7 +41,7 @@ def options(
     volatility_down: float = 0.3,
     short_margin: float = 0.01,
     stickiness: float = 0.5,
-    **closing: Unpack[ClosingOptions],
+    **options: Unpack[ClosingOptions],
 ) -> Venue:
     """Return a venue of options and perpetuals on margin.
 
@@ -64,18 +49,6 @@ def options(
         accounts: collateral in the settlement currency and positions; an entry price of NaN is the
             opening price, 0 says that the premium has been paid.
         assets: the system's assets, in order.
-        instruments: names of the contracts, in the order of the positions.
-        prices: opening price of each asset, numeraire.
-        settlement: the asset that contracts are quoted and settled in.
-        name: of the venue.
-        overrides: by underlying its opening `volatility` at the money, and how volatilities move:
-            `skew`, `beta`, `power` as in `VolatilityMoves`, 0 where not given. `realised` is the
-            volatility of the market at which they are as at the opening; `volatility` where not
-            given.
-        oracle: which prices the venue sees; the market's mid where not given.
-        reserve: pays after the insurance fund, numeraire.
-        insurance: the insurance fund, numeraire.
-        haircut: share of the collateral that backs no positions.
         initial_multiple: initial over maintenance margin.
         price_range: largest move of the grid, below one half.
         tail_share: part of the loss of a move of twice that range that counts.
@@ -83,85 +56,39 @@ def options(
         volatility_down: fall of them.
         short_margin: least margin of an option sold, as a share of its underlying.
         stickiness: of the smile to the forward, in [0, 1].
-        **closing: `trigger`, `target`, `largest`, `fee`, `behind`, see `Closing`.
+        **options: of every venue of contracts, see `MarginOptions` and `Closing`; `overrides` give
+            by underlying what `implied` reads.
 
     Raises:
         ValueError: an instrument is unknown, or a parameter missing or out of range.
     """
-    rows = [instrument(each) for each in instruments]
+    listing = listed("options", accounts, assets, options, ClosingOptions)
     if not 0 < price_range < 0.5:
-        raise ValueError(f"{name}: price_range {price_range:g}: expected inside (0, 0.5)")
+        raise ValueError(f"{listing.name}: price_range {price_range:g}: expected inside (0, 0.5)")
     check_bounds(
-        name,
+        listing.name,
         initial_multiple=(initial_multiple, 1.0, math.inf),
         tail_share=(tail_share, 0.0, 1.0),
         volatility_up=(volatility_up, 0.0, math.inf),
         volatility_down=(volatility_down, 0.0, 1.0),
         short_margin=(short_margin, 0.0, 1.0),
-        stickiness=(stickiness, 0.0, 1.0),
     )
-    dtype = accounts.collateral.dtype
-    array = lambda values: jnp.asarray(np.asarray(values, np.float64), dtype)
-    forward = np.asarray(settlement_prices(name, rows, prices, settlement))
-    own = [
-        _checked(name, row.underlying, (overrides or {}).get(row.underlying, {})) for row in rows
-    ]
-    of = lambda field: np.array([each.get(field, 0.0) for each in own])
-    contracts = contract_table(rows, dtype)
-    level = of("volatility")
-    ratio = np.log(np.asarray(contracts.strike, np.float64) / forward)
-    ratio = np.where([row.is_option for row in rows], ratio, 0.0)
-    volatility = level + of("skew") * ratio
-    if np.any(volatility <= 0.05):
-        raise ValueError(f"{name}: the skew leaves a strike with a volatility below 0.05")
-    slot = execution(
-        Closing.checked(name, **closing),
-        contracts=contracts,
-        opening_forward=array(forward),
-        opening_volatility=array(volatility),
+    smile = implied(listing, stickiness)
+    return listing.closed_by(
+        options,
+        volatility=smile.volatility,
         requirement=GridMargin(
-            grid=_grid(price_range, tail_share, volatility_up, volatility_down, array),
-            short=array([short_margin] * len(rows)),
-            initial=array(initial_multiple),
-            underlying=tuple(list(assets).index(row.underlying) for row in rows),
+            grid=_grid(listing, price_range, tail_share, volatility_up, volatility_down),
+            short=listing.each(short_margin),
+            initial=listing.array(initial_multiple),
+            underlying=listing.underlying,
         ),
-        moves=VolatilityMoves(
-            beta=array(of("beta")),
-            power=array(of("power")),
-            skew=array(of("skew")),
-            stickiness=array(stickiness),
-            calm=array([each.get("realised", each["volatility"]) ** 2 for each in own]),
-            floor=array(0.05),
-        ),
-        underlying=tuple(list(assets).index(row.underlying) for row in rows),
+        moves=smile.moves,
     )
-    return margin_venue(
-        accounts, slot, name=name, insurance=insurance, reserve=reserve, haircut=haircut,
-        oracle=oracle,
-    )  # fmt: skip
-
-
-def _checked(name: str, asset: str, given: Mapping[str, float]) -> Mapping[str, float]:
-    unknown = sorted(set(given) - set(ASSET_OPTIONS))
-    if unknown:
-        raise ValueError(
-            f"{name}: {asset}: no such parameter {', '.join(unknown)}; there are "
-            f"{', '.join(ASSET_OPTIONS)}"
-        )
-    if "volatility" not in given:
-        raise ValueError(f"{name}: {asset}: volatility is missing; expected a positive number")
-    for key in ("volatility", "realised"):
-        if not given.get(key, 1.0) > 0:
-            raise ValueError(f"{name}: {asset}: {key} {given[key]:g}: expected a positive number")
-    return given
 
 
 def _grid(
-    price_range: float,
-    tail_share: float,
-    up: float,
-    down: float,
-    array: Callable[[Any], Array],
+    listing: Listing, price_range: float, tail_share: float, up: float, down: float
 ) -> ScenarioGrid:
     """Return the moves: thirds of the range with three levels of volatility, and two tails."""
     thirds = price_range * np.arange(-3, 4) / 3.0
@@ -169,10 +96,10 @@ def _grid(
     tails = np.array([-2.0, 2.0]) * price_range
     move, level = np.concatenate([move, tails]), np.concatenate([level, [0.0, 0.0]])
     weight = np.where(np.abs(move) > 1.5 * price_range, tail_share, 1.0)
-    none = array(np.zeros_like(move))
+    array = listing.array
     return ScenarioGrid(
-        scenarios=Scenarios(
-            move=array(move), volatility=array(level), tilt=none, wings=none, weight=array(weight)
+        scenarios=Scenarios.checked(
+            move=move, volatility=level, weight=weight, dtype=listing.dtype
         ),
         volatility=VolatilityShock(
             up=array(up),
@@ -199,8 +126,9 @@ PRESET = Preset(
         "volatility_down",
         "short_margin",
         "stickiness",
+        *POSTED,
         *CLOSING,
     ),
-    asset_options=ASSET_OPTIONS,
+    asset_options=(*SMILE, *POSTED_OPTIONS),
     contracts=True,
 )

@@ -39,7 +39,10 @@ class Preset:
         optional: names of further options it takes.
         asset_options: names of parameters by asset beyond the common ones.
         coverage: whether it takes `coverage`, stakes that are slashed for its deficits.
-        contracts: accounts hold contracts; `build` then takes `instruments` and `prices` too.
+        contracts: accounts hold contracts; `build` then takes `instruments`, `prices` and
+            `symbols` too.
+        tiers: whether it looks up `symbols` in tables of margin tiers, and takes `brackets`.
+        debts: somebody on the venue owes something.
     """
 
     build: Callable[..., Venue]
@@ -50,6 +53,8 @@ class Preset:
     asset_options: tuple[str, ...] = ()
     coverage: bool = False
     contracts: bool = False
+    debts: bool = True
+    tiers: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
