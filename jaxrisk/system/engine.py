@@ -24,8 +24,9 @@ Engine = Literal["auto", "dense", "ladder"]
 APPLIES = "one collateral, one debt, and calls that repay a fixed share"
 """What is said of a venue that a ladder may play."""
 
-# Calls that close accounts whole seldom need more cohorts; those that close a part often do.
-ROOM = 8
+# Room for cohorts, and from how many accounts on it is faster than looking at all of them. A crowd
+# of keepers that leaves a part of the calls, and calls for a part of the debt, make many cohorts.
+_ROOMS = ((8, 0), (64, 10_000))
 
 # Below so many accounts looking at each of them is as fast.
 PAYS_FROM = 2_000
@@ -108,7 +109,13 @@ def choices(system: System, engine: Engine) -> tuple[Choice, ...]:
     return tuple(made)
 
 
-def on_ladders(system: System, chosen: Sequence[Choice], room: int = ROOM) -> System:
+def rooms(system: System) -> tuple[int, ...]:
+    """Return the rooms for cohorts to try one after the other, before looking at all accounts."""
+    largest = max(venue.accounts.count for venue in system.venues)
+    return tuple(room for room, least in _ROOMS if largest >= least)
+
+
+def on_ladders(system: System, chosen: Sequence[Choice], room: int) -> System:
     """Return the system with the chosen venues on ladders; it plays the same to rounding.
 
     Args:

@@ -25,7 +25,7 @@ from jaxrisk.system.backing import issuers_on
 from jaxrisk.system.book import NO_TRANCHES, Layout, Tranche, lay_out, tranches
 from jaxrisk.system.called import DECIDED
 from jaxrisk.system.calls import value_behind
-from jaxrisk.system.engine import Choice, Engine, choices, on_ladders
+from jaxrisk.system.engine import Choice, Engine, choices, on_ladders, rooms
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.ladder_calls import LadderCalls
 from jaxrisk.system.step import step
@@ -258,7 +258,7 @@ def player(
 ) -> Callable[[np.ndarray], Outcome]:
     """Return the function from scenario ids to their outcomes; equal numbers of ids share a shape.
 
-    Scenarios that overrun a ladder are played again account by account.
+    Scenarios that overrun a ladder are played again with more room, at last account by account.
 
     Args:
         system: with concrete numbers.
@@ -269,16 +269,20 @@ def player(
     """
     run = simulator(plan)
     bind = lambda own: functools.partial(run, own, cut_books(own, layouts(own, plan)), rules, key)
-    if all(choice.engine == "dense" for choice in chosen):
-        return bind(system)
-    ladder, dense = bind(on_ladders(system, chosen)), functools.cache(lambda: bind(system))
+    forms = [lambda: system]
+    if any(choice.engine == "ladder" for choice in chosen):
+        sorted_in = lambda room: lambda: on_ladders(system, chosen, room)
+        forms = [*(sorted_in(room) for room in rooms(system)), *forms]
+    # What is not needed is neither sorted nor compiled.
+    players = [functools.cache(lambda form=form: bind(form())) for form in forms]
 
     def play(ids: np.ndarray) -> Outcome:
-        outcome = ladder(ids)
-        left = np.flatnonzero(np.asarray(outcome.overrun) > 0)
-        for first in range(0, len(left), _AGAIN):
-            own = left[first : first + _AGAIN]
-            outcome = _replaced(outcome, own, dense()(np.resize(ids[own], _AGAIN)))
+        outcome = players[0]()(ids)
+        for again in players[1:]:
+            left = np.flatnonzero(np.asarray(outcome.overrun) > 0)
+            for first in range(0, len(left), _AGAIN):
+                own = left[first : first + _AGAIN]
+                outcome = _replaced(outcome, own, again()(np.resize(ids[own], _AGAIN)))
         return outcome
 
     return play
