@@ -154,7 +154,8 @@ class Buffered:
     def __init__(self, rates, factors, fee, insurance, initial, duration, step):
         self.rates, self.factors, self.fee, self.insurance = rates, factors, fee, insurance
         self.initial, self.duration, self.step = initial, duration, step
-        self.elapsed, self.freed, self.fees = {}, {}, {}
+        self.elapsed: dict[int, float] = {}
+        self.freed, self.fees = {}, {}
         self.waits = set()
 
     def wait(self, years):
@@ -178,7 +179,7 @@ class Buffered:
         allowed = 1.0 if missing < 50.0 else min(room / missing, 1.0)
         if a in self.waits:
             return [0.0] * len(count), 1.0, 0.0
-        if allowed < 1:
+        if allowed < 1 - 1e-13:
             self.waits.add(a)
         share, fees = [], []
         for k, (worth, units) in enumerate(zip(notional, count, strict=True)):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxrisk import root_key, simulate
 from jaxrisk.errors import ConfigError
 from jaxrisk.market.oracle import AverageOracle, DeviationOracle, SpotOracle, opening_prices
 from jaxrisk.market.oracle_overlay import (
@@ -118,6 +119,22 @@ def test_a_discount_opens_below_the_peg(tmp_path):
     oracle, market, said = built(tmp_path, keys)
     assert_close(opening_prices(oracle, market), [2000.0, 2000.0 * 0.98, 1.0], rtol=1e-12, atol=0.0)
     assert "wstETH 10.0% a year below its peg until maturity" in said
+
+
+@pytest.mark.slow
+def test_a_venue_plays_with_every_key_at_once(tmp_path):
+    (tmp_path / "positions.csv").write_text(POSITIONS, encoding="utf-8")
+    path = tmp_path / "run.toml"
+    keys = (
+        'oracle = "average"\noracle_window_hours = 2.0\noracle_growth_cap = 0.05\n'
+        "oracle_ceilings = { USDC = 1.0 }\noracle_prints = { WETH = { change = -0.4 } }\n"
+    )
+    path.write_text(CONFIG + keys, encoding="utf-8")
+    system = build(load_config(path)).system
+    end = simulate(system, root_key(0), scenarios=2, steps=24, step_years=0.5 / 8760.0)
+    # Loan to value 0.75 of 0.86: 40 % off is a call at once.
+    assert (np.asarray(end.liquidated) > 0).all()
+    assert float(end.conservation_error.max()) < 1e-9
 
 
 def test_without_keys_the_venue_sees_the_market(tmp_path):

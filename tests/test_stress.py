@@ -17,13 +17,14 @@ from jaxrisk.run.build import build
 from jaxrisk.run.build_market import HOURS_A_YEAR, read_history, volatilities
 from jaxrisk.run.columns import check_columns
 from jaxrisk.run.load import load_config
-from jaxrisk.run.stress import asset_moves, stressed
+from jaxrisk.run.stress import BY_VENUE, asset_moves, stress_row, stressed
 from jaxrisk.run.stress_config import (
     StressSection,
     chosen_stresses,
     family_of,
     shipped_stresses,
 )
+from jaxrisk.run.stress_text import MEASURES as STRESS_MEASURES
 from tests import command_line
 from tests.helpers import assert_close
 
@@ -234,7 +235,7 @@ def test_assets_nothing_is_said_of_follow_the_stated_rule(small):
     assert moves == {
         "WETH": (0.4, "as others"),
         "WBTC": (0.3, "as stated"),
-        "USDC": (0.0, "a dollar, stands"),
+        "USDC": (0.0, "a dollar, which stands"),
         "wstETH": (0.05, "follows WETH, discount as stated"),
     }
     other = stress.model_copy(update={"basis": {}, "falls": {"WBTC": 0.1, "BTC": 0.3}})
@@ -244,6 +245,22 @@ def test_assets_nothing_is_said_of_follow_the_stated_rule(small):
     assert [family_of(name) for name in ("weth", "cbBTC", "wstETH", "LINK")] == [
         "ETH", "BTC", "stETH", "LINK",
     ]  # fmt: skip
+
+
+def test_a_stress_that_moves_nothing_says_so(small):
+    stress = shipped_stresses()["2025-11-06"]
+    _, volatility = under(small, stress)
+    assert not any(move.fall for move in asset_moves(small, stress, volatility))
+    empty = {name: np.zeros(1) for name in ("scenario", *STRESS_MEASURES)}
+    empty |= {f"{what}_{v}_usd": np.zeros(1) for what in BY_VENUE for v in small.venues}
+    row = stress_row("2025-11-06", stress, small, empty, 40, volatility)
+    assert row["moves"][0] == "moves nothing of this configuration"
+    assert row["played_hours"] == 40.0
+    false = stress_row("m", shipped_stresses()["manipulation"], small, empty, 3, volatility)
+    assert false["moves"][0].startswith("WETH")
+    assert false["moves"][-1] == (
+        "every venue sees WETH at 70.0 % of its price for 1 h from hour 2"
+    )
 
 
 def test_depth_is_scaled_and_noise_is_what_the_multiplier_says(small):
@@ -328,10 +345,10 @@ def test_a_run_shows_its_stresses_everywhere_and_they_are_what_a_run_of_the_path
     check_columns("stresses", table)
     assert table["bad_debt_usd"] == [crash["bad_debt_usd"], false["bad_debt_usd"]]
     report = (out / "report.html").read_text(encoding="utf-8")
-    for text in ("Named stresses", "2020-03-12", "every venue sees WETH at 70% of its price"):
+    for text in ("Named stresses", "2020-03-12", "every venue sees WETH at 70.0 % of its price"):
         assert text in report
     assert "named stresses, USD" in ended.out
-    assert "2020-03-12: WETH -55.8% (as stated)" in ended.out
+    assert "55.8 % (as stated)" in ended.out
     # The engine, given that path by hand.
     config = load_config(project / "small.toml")
     path, _ = under(config, shipped_stresses()["2020-03-12"], steps=50)

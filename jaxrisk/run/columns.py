@@ -22,6 +22,7 @@ BEARERS: dict[str, str] = {
     "recognises",
     "auto-deleveraging": "taken from profitable counterparties by auto-deleveraging",
     "open positions (socialised)": "spread over all accounts with open positions, by notional",
+    "accounts that gained (socialised)": "spread over all accounts that have gained, by gain",
     "account holders (deficit carried)": "missing from what the venue holds for its accounts",
     "treasury": "paid out of the protocol's own claims: interest, penalties and gains on sales",
     "token holders (dilution)": "raised by issuing the protocol's token",

@@ -3,8 +3,9 @@
 An asset that a stress names, by its own name or its family's, moves as stated. A dollar (a free
 asset with a volatility below a tenth, or none and a price of about 1) that is not named stands. Any
 other free asset falls by the figure for others. A pegged asset follows its underlying, at the
-discount stated for it or for others. Depth is scaled likewise; everything else of the
-configuration stays, and nothing but the path is random where the volatility multiplier is 0.
+discount stated for it or for others; a claim is worth what the engine finds behind it. Depth is
+scaled likewise. Everything else of the configuration stays, and where the volatility multiplier is
+0 nothing is random.
 """
 
 import math
@@ -13,11 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrisk.run import formatting as fmt
 from jaxrisk.run import printing
 from jaxrisk.run.build import Built, build
 from jaxrisk.run.build_market import read_history, volatilities
 from jaxrisk.run.config import Config
 from jaxrisk.run.market_config import AssetSection, ShockSection
+from jaxrisk.run.oracle_config import PrintSection
 from jaxrisk.run.stress_config import StressSection, chosen_stresses, family_of
 from jaxrisk.run.stress_text import MEASURES
 from jaxrisk.run.summary import scenario_table
@@ -71,7 +74,7 @@ def stress_rows(config: Config, *, player: Player, quiet: bool) -> list[dict[str
         built = build(under)
         outcome = player(under, built, count)(np.arange(count))
         table = scenario_table(built.system, outcome, 0)
-        rows.append(_row(name, stress, config, table, steps, volatility))
+        rows.append(stress_row(name, stress, config, table, steps, volatility))
     return rows
 
 
@@ -84,11 +87,14 @@ def asset_moves(
         if section.peg is None:
             moves.append(_free_move(asset, section, stress, volatility[asset]))
             continue
+        if asset in config.claims:
+            moves.append(AssetMove(asset, 0.0, "a claim, worth what is behind it"))
+            continue
         known = _named(asset, stress.basis)
         discount = stress.basis_others if known is None else stress.basis[known]
-        rule = f"follows {section.peg}, " + (
-            "discount as stated" if known else "discount as others" if discount else "no discount"
-        )
+        rule = f"follows {section.peg}"
+        if discount:
+            rule += f", discount as {'stated' if known else 'others'}"
         moves.append(AssetMove(asset, discount, rule))
     return moves
 
@@ -100,7 +106,7 @@ def _free_move(
         return AssetMove(asset, stress.falls[known], "as stated")
     around_one = section.price is not None and 0.9 <= section.price <= 1.1
     if volatility < _CALM_VOLATILITY and (volatility > 0 or around_one):
-        return AssetMove(asset, 0.0, "a dollar, stands")
+        return AssetMove(asset, 0.0, "a dollar, which stands")
     return AssetMove(asset, stress.others, "as others")
 
 
@@ -142,11 +148,7 @@ def stressed(
         recovery_hours=stress.recovery_hours,
         volatility_multiplier=noise,
     )
-    prints = {
-        asset: stress.prints[known]
-        for asset in config.assets
-        if (known := _named(asset, stress.prints)) is not None
-    }
+    prints = _prints(config, stress)
     venues = {
         name: section.model_copy(update={"oracle_prints": section.oracle_prints | prints})
         for name, section in config.venues.items()
@@ -158,7 +160,13 @@ def stressed(
     )
 
 
-def _row(
+def _prints(config: Config, stress: StressSection) -> dict[str, PrintSection]:
+    """Return the false prices of a stress by asset of the configuration."""
+    named = {asset: _named(asset, stress.prints) for asset in config.assets}
+    return {asset: stress.prints[known] for asset, known in named.items() if known is not None}
+
+
+def stress_row(
     name: str,
     stress: StressSection,
     config: Config,
@@ -169,14 +177,20 @@ def _row(
     """Return one stress's line of the summary: means over its scenarios, and the worst bad debt."""
     mean = lambda column: float(np.mean(table[column]))
     moves = asset_moves(config, stress, volatility)
-    shown = [f"{move.asset} {0.0 - move.fall:+.1%} ({move.rule})" for move in moves]
-    for asset in config.assets:
-        if (known := _named(asset, stress.prints)) is not None:
-            own = stress.prints[known]
-            shown.append(
-                f"every venue sees {asset} at {1.0 + own.change:.0%} of its price for "
-                f"{own.hours:g} h from hour {own.hour:g}"
-            )
+    shown = [
+        f"{move.asset} {fmt.percent(-move.fall)} ({move.rule})"
+        if move.fall
+        else f"{move.asset} ({move.rule})"
+        for move in moves
+    ]
+    false_prices = [
+        f"every venue sees {asset} at {fmt.percent(1.0 + own.change)} of its price for "
+        f"{own.hours:g} h from hour {own.hour:g}"
+        for asset, own in _prints(config, stress).items()
+    ]
+    shown += false_prices
+    if not false_prices and not any(move.fall for move in moves):
+        shown = ["moves nothing of this configuration", *shown]
     return {
         "stress": name,
         "title": stress.title,

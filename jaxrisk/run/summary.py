@@ -135,8 +135,8 @@ def _at_stake(venue: Venue) -> Pool:
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
-    if behind := play_of(venue).bearers:
-        paid += [getattr(outcome, name)[:, index] for _, name in behind]
+    if (bearers := play_of(venue).bearers) is not None:
+        paid += [getattr(outcome, name)[:, index] for _, name in bearers(venue)]
         return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
@@ -155,8 +155,8 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
-    if behind := play_of(venue).bearers:
-        return (*venue.fund_names, *(bearer for bearer, _ in behind))
+    if (bearers := play_of(venue).bearers) is not None:
+        return (*venue.fund_names, *(bearer for bearer, _ in bearers(venue)))
     own = ("treasury",) if venue.treasury_pays else ()
     pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
     return (*own, *venue.fund_names, *pooled, venue.residual.value)

@@ -26,7 +26,7 @@ from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.lender_auctions import LenderAuctions
-from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
+from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.stop_orders import StopOrders
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
@@ -59,8 +59,9 @@ class Play:
             after tranche.
         margin: `(venue, price) -> MarginFigures`: what accounts have and need before anything has
             happened, at prices of the assets; `None` where collateral and debt say it.
-        bearers: who stands behind the venue's funds, each with the property of `Outcome` that says
-            what it bore; empty where the venue's residual bearer does.
+        bearers: `(venue) -> ((name, property), ...)`: who stands behind the venue's funds, each
+            with the property of `Outcome` that says what it bore; `None` where the venue's residual
+            bearer does.
         owed: `(venue, book, state) -> (debt_asset,)`: opening units of debt that still stand.
         shortfall: `(venue, book, state, mid) -> ()`: debt beyond what stands behind it, summed over
             accounts, in the numeraire; `None` to ask `standing`.
@@ -78,7 +79,7 @@ class Play:
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
     margin: Callable[[Venue, Float[Array, " asset"]], MarginFigures] | None = None
-    bearers: tuple[tuple[str, str], ...] = ()
+    bearers: Callable[[Venue], tuple[tuple[str, str], ...]] | None = None
     owed: Callable[..., Float[Array, " debt_asset"]] = keeper_calls.owed
     shortfall: Callable[..., Scalar] | None = None
     overrun: Callable[[Any], Scalar] | None = None
@@ -133,11 +134,7 @@ _PLAYS: dict[type, Play] = {
         settle=margin_play.settle,
         standing=margin_play.standing,
         margin=margin_book.figures,
-        bearers=(
-            (WINNERS, "deleveraged"),
-            (POSITIONS, "socialised"),
-            (DEFICIT, "supplier_loss"),
-        ),
+        bearers=margin_book.bearers,
         idle_without_offers=True,
     ),
 }

@@ -18,6 +18,8 @@ from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
 from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
 from jaxrisk.venue.presets.crvusd import PRESET as _CRVUSD
 from jaxrisk.venue.presets.crvusd import crvusd as crvusd
+from jaxrisk.venue.presets.deribit import PRESET as _DERIBIT
+from jaxrisk.venue.presets.derive import PRESET as _DERIVE
 from jaxrisk.venue.presets.drift_v2 import PRESET as _DRIFT_V2
 from jaxrisk.venue.presets.dydx_v4 import PRESET as _DYDX_V4
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
@@ -38,6 +40,7 @@ from jaxrisk.venue.presets.morpho_blue import morpho_blue as morpho_blue
 from jaxrisk.venue.presets.okx import PRESET as _OKX
 from jaxrisk.venue.presets.options import PRESET as _OPTIONS
 from jaxrisk.venue.presets.options import options as options
+from jaxrisk.venue.presets.opyn import PRESET as _OPYN
 from jaxrisk.venue.presets.perpetuals import PRESET as _PERPETUALS
 from jaxrisk.venue.presets.perpetuals import perpetuals as perpetuals
 from jaxrisk.venue.presets.preset import Preset as Preset
@@ -46,6 +49,7 @@ from jaxrisk.venue.presets.silo_v2 import PRESET as _SILO_V2
 from jaxrisk.venue.presets.silo_v2 import silo_v2 as silo_v2
 from jaxrisk.venue.presets.sky import PRESET as _SKY
 from jaxrisk.venue.presets.sky import sky as sky
+from jaxrisk.venue.presets.span import PRESET as _SPAN
 
 PRESETS: dict[str, Preset] = {
     "aave_v3": _AAVE_V3,
@@ -54,6 +58,8 @@ PRESETS: dict[str, Preset] = {
     "ajna": _AJNA,
     "compound_v2": _COMPOUND_V2,
     "compound_v3": _COMPOUND_V3,
+    "deribit": _DERIBIT,
+    "derive": _DERIVE,
     "euler_v2": _EULER_V2,
     "fluid": _FLUID,
     "gearbox_v3": _GEARBOX_V3,
@@ -62,9 +68,11 @@ PRESETS: dict[str, Preset] = {
     "liquity_v2": _LIQUITY_V2,
     "morpho_blue": _MORPHO_BLUE,
     "options": _OPTIONS,
+    "opyn": _OPYN,
     "perpetuals": _PERPETUALS,
     "silo_v2": _SILO_V2,
     "sky": _SKY,
+    "span": _SPAN,
     "crvusd": _CRVUSD,
     "binance_coinm": _BINANCE_COINM,
     "binance_usdm": _BINANCE_USDM,
