@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from statistics import NormalDist
+from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,11 +13,12 @@ from jaxrisk.gradient.choose import choose
 from jaxrisk.gradient.law import log_density, moves_of, volatile_assets
 from jaxrisk.gradient.parameter import leaf_parameter, parameters
 from jaxrisk.gradient.sensitivity import sensitivities
-from jaxrisk.gradient.study import measure_of
+from jaxrisk.gradient.study import MEASURES, measure_of
 from jaxrisk.gradient.tail import Functional, density_at, mean_and_error
 from jaxrisk.market.correlation import correlation_factor
 from jaxrisk.market.paths import Gbm
 from jaxrisk.numerics.keys import root_key
+from jaxrisk.run.config import Measure
 from jaxrisk.system.system import System
 from tests.helpers import assert_close
 from tests.systems import random_system, stochastic_system
@@ -185,6 +187,10 @@ def test_the_measure_of_the_only_venue_is_the_measure_of_all(rows):
     for parameter in ("volatility", "debt.loan"):
         one = rows["liquidated_usd.morpho_blue", parameter]
         assert one.derivative == rows["liquidated_usd", parameter].derivative
+
+
+def test_a_configuration_may_ask_for_every_measure():
+    assert set(get_args(Measure)) == set(MEASURES)
 
 
 def test_names_of_measures_are_checked():

@@ -39,8 +39,9 @@ from jaxrisk.run.oracle_config import OracleSection
 from jaxrisk.run.stress_config import StressSection, stress_problems
 
 Measure = Literal[
-    "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
-]
+    "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd",
+    "repaid_usd", "protocol_fee_usd", "shortfall_usd", "interest_usd",
+]  # fmt: skip
 Parameter = Literal[
     "liquidation_threshold", "liquidation_bonus", "volatility", "correlation", "depth", "insurance"
 ]
