@@ -179,7 +179,7 @@ class Buffered:
         allowed = 1.0 if missing < 50.0 else min(room / missing, 1.0)
         if a in self.waits:
             return [0.0] * len(count), 1.0, 0.0
-        if allowed < 1:
+        if allowed < 1 - 1e-13:
             self.waits.add(a)
         share, fees = [], []
         for k, (worth, units) in enumerate(zip(notional, count, strict=True)):

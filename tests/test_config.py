@@ -124,6 +124,21 @@ def test_naive_start_is_utc(write):
     [
         (
             "[book]",
+            '[impact]\nkind = "concentrated"\nrange_liquidity = [0.0]\n[book]',
+            "my.toml:6: impact.range_liquidity[0] = 0.0: expected a number above 0",
+        ),
+        (
+            "[book]",
+            '[impact]\nkind = "concentrated"\n[book]',
+            'my.toml:4: impact.range_ends: missing; needed by kind = "concentrated"',
+        ),
+        (
+            "[book]",
+            "[impact]\nrange_ends = [0.1]\n[book]",
+            "my.toml:4: impact.range_liquidity: expected 2 numbers, one for each range",
+        ),
+        (
+            "[book]",
             "[keeper]\ncapital_usd = 1e6\n[book]",
             "my.toml:4: keeper.capital_half_life_hours: goes with capital_usd, and only so: "
             "give both",

@@ -21,7 +21,7 @@ from tests.test_step import check_conservation
 # Every policy is in one of these; the others are for a look at each by itself.
 QUICK = [("in_turn", "pro_rata"), ("layers", "best_pair")]
 
-on_every_kind = pytest.mark.parametrize("kind", owner_systems.KINDS)
+MARKS = {kind: () if kind in dict(QUICK) else pytest.mark.slow for kind in owner_systems.KINDS}
 
 
 def owners_of(state: State) -> OwnerState:
@@ -62,7 +62,7 @@ def test_a_step_with_owners_is_that_of_the_scalar_reference(kind, policy, seed, 
             assert_close(owners.flows[:, v], expected, rtol=1e-8, atol=1e-4)
 
 
-@on_every_kind
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=m) for kind, m in MARKS.items()])
 @given(seed=st.integers(0, 2**32 - 1), fall=st.floats(0.0, 0.3), log_depth=st.floats(6.0, 9.0))
 def test_what_owners_move_adds_up(kind, seed, fall, log_depth):
     system = acting(kind, seed, fall=fall, depth=10**log_depth)
@@ -86,11 +86,15 @@ def test_what_owners_move_adds_up(kind, seed, fall, log_depth):
 @pytest.mark.parametrize(
     ("kind", "happens"),
     [
-        ("top_up", ("paid_in", "spent", "bought")),
-        ("deleverage", ("sold", "proceeds", "repaid")),
-        ("band", ("sold", "repaid", "drawn", "bought")),
-        ("layers", ("taken_out", "paid_in", "sold")),
-        ("unwound", ("repaid", "taken_out", "paid_in")),
+        pytest.param(kind, happens, marks=MARKS[kind])
+        for kind, happens in {
+            "top_up": ("paid_in", "spent", "bought"),
+            "deleverage": ("sold", "proceeds", "repaid"),
+            "band": ("sold", "repaid", "drawn", "bought"),
+            "layers": ("taken_out", "paid_in", "sold"),
+            "unwound": ("repaid", "taken_out", "paid_in"),
+            "in_turn": ("sold", "repaid", "paid_in", "bought"),
+        }.items()
     ],
 )
 def test_every_policy_does_something(kind, happens):

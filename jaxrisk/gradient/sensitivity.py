@@ -10,18 +10,20 @@ with common random numbers, which is the referee:
 * `smoothed gate`: the simulation with smooth triggers of a stated width, differentiated; biased
   by the width, so where half the width says something else beyond its noise, the two are
   extrapolated to no width;
-* `bump`: the exact simulation at half the referee's step; for what no other is valid for.
+* `bump`: the exact simulation at half the referee's step; for what no other is valid for, or
+  where all others are noisy or far from the referee.
 
 Plain autodiff through a hard trigger is never returned.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxrisk.gradient.check import Verdict, verdict
+from jaxrisk.gradient.check import FARTHEST_IN_ERRORS, Verdict, verdict
 from jaxrisk.gradient.choose import BUMP, LIKELIHOOD, PATHWISE, SMOOTHED, Choice, choose
 from jaxrisk.gradient.parameter import KINDS, Parameter, parameters
 from jaxrisk.gradient.study import Study, measure_of
@@ -31,7 +33,7 @@ from jaxrisk.system.system import System
 
 # In a table of a run errors may be this wide; `check_gradient` asks for more.
 WIDEST_RELATIVE_ERROR = 0.10
-# A likelihood ratio narrower than this is taken even where a smoothed gate is narrower.
+# An estimate narrower than this is taken even where a later one would be narrower still.
 _NARROW_ENOUGH = 0.03
 # A bias of so many of its standard errors is taken away, at the price of more noise.
 _SEEN = 2.0
@@ -162,8 +164,8 @@ class _Runs:
         """Return one row of the table."""
         parameter = self.study.parameters[p]
         choice = choose(self.study.system, functional, parameter)
-        label, estimate = self._best(choice, m, p, functional)
         referee = self._difference(self.ends[p], m, functional)
+        label, estimate = self._best(choice, m, p, functional, referee)
         return Sensitivity(
             measure=name,
             parameter=parameter.name,
@@ -177,14 +179,25 @@ class _Runs:
         )
 
     def _best(
-        self, choice: Choice, m: int, p: int, functional: Functional
+        self, choice: Choice, m: int, p: int, functional: Functional, referee: tuple[float, float]
     ) -> tuple[str, tuple[float, float]]:
-        """Return the estimate that is taken; a noisy likelihood ratio gives way."""
-        first = self._estimate(choice.estimator, m, p, functional)
-        if choice.estimator != LIKELIHOOD or first[1][1] <= _NARROW_ENOUGH * abs(first[1][0]):
-            return first
-        second = self._estimate(choice.valid[1], m, p, functional)
-        return second if second[1][1] < first[1][1] else first
+        """Return the first valid estimate that is narrow and near the bump, else the narrowest.
+
+        In a cascade in which accounts set each other off within a gate's width, derivatives
+        through the gate explode, and scores are noisy over many steps: then the bump is what there
+        is. What is far from the bump in units of both errors is not taken at all.
+        """
+        tried = []
+        for estimator in choice.valid:
+            label, estimate = self._estimate(estimator, m, p, functional)
+            apart = abs(estimate[0] - referee[0])
+            far = not apart <= FARTHEST_IN_ERRORS * math.hypot(estimate[1], referee[1])
+            narrow = estimate[1] <= _NARROW_ENOUGH * abs(estimate[0])
+            if estimator == PATHWISE or (narrow and not far):
+                return label, estimate
+            if estimator == BUMP or not far:
+                tried.append((label, estimate))
+        return min(tried, key=lambda one: one[1][1])
 
     def _estimate(
         self, estimator: str, m: int, p: int, functional: Functional

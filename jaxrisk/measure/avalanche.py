@@ -93,6 +93,30 @@ def feedback_gain(
     return (drop(more) - drop(fallen)) / width
 
 
+def clearing_gap(
+    triggers: Triggers,
+    law: FallsBySales,
+    depth: Float[Array, ""],
+    log_price: Float[Array, "*price"],
+) -> Float[Array, "*price"]:
+    """Return how far the least clearing log price lies below the greatest, which is the one played.
+
+    0 where the clearing price is unique. An account whose own sale takes the price below its own
+    trigger makes two of them, so with large accounts there are gaps where the feedback gain is
+    below 1; with many small ones there are none there.
+
+    Source: greatest and least fixed point of a monotone map (Tarski 1955).
+
+    Args:
+        triggers: the accounts.
+        law: impact law with one asset.
+        depth: of that asset.
+        log_price: log prices without sales.
+    """
+    greatest = triggers.cleared(law, depth, log_price)[1]
+    return greatest - triggers.cleared_last(law, depth, log_price)[1]
+
+
 def amplification(gain: Float[Array, "*price"]) -> Float[Array, "*price"]:
     """Return `1 / (1 - gain)`, the whole fall per unit of its cause; infinite from a gain of 1 on.
 

@@ -17,6 +17,7 @@ from jaxrisk.numerics.indexing import select, spread
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.calls import units_behind, value_behind
+from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.halts import Shut, shut
 from jaxrisk.system.offer import summed
@@ -88,7 +89,8 @@ def act(
         desks = _with_gifts(system, state, desks)
         state = _sold(system, state, desks)
         state = _bought(system, state, desks)
-    return state
+    market = repriced(system, books, state.market, state.venues)
+    return dataclasses.replace(state, market=market)
 
 
 def _desks(

@@ -133,6 +133,26 @@ class Triggers:
         fallen = jnp.searchsorted(-thresholds, -log_price, side="left")
         return fallen, log_price - log_drops(law, self.sold[fallen], depth)
 
+    def cleared_last(
+        self, law: FallsBySales, depth: Float[Array, ""], log_price: Float[Array, "*shock"]
+    ) -> tuple[Int[Array, "*shock"], Float[Array, "*shock"]]:
+        """Return how many accounts fall, and the *least* log price that is consistent with it.
+
+        Consistent is a price at which just those accounts are closed whose sales make it. Between
+        the least and the greatest one (`cleared`) others may be; where the two are equal the
+        clearing price is unique. Where they differ, falls that nobody set off would hold
+        themselves: a run that is believed in comes true.
+
+        Args:
+            law: impact law with one asset.
+            depth: of that asset.
+            log_price: log prices without sales.
+        """
+        own = self.log_price + log_drops(law, self.sold[1:], depth)
+        levels = lax.cummax(own, reverse=True)
+        fallen = jnp.searchsorted(-levels, -log_price, side="left")
+        return fallen, log_price - log_drops(law, self.sold[fallen], depth)
+
 
 def log_drops(
     law: FallsBySales, sold: Float[Array, "*sale"], depth: Float[Array, ""]

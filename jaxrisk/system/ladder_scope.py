@@ -1,6 +1,5 @@
 """Which systems a ladder may play, why not the others, and their simulation on it."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from jaxrisk.market.impact import DepthCurveImpact, ImpactLaw
 from jaxrisk.market.liquidity import ConstantDepth, Liquidity
 from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.numerics.mapping import over_scenarios
@@ -124,7 +122,7 @@ def ladder_of(system: System, step_years: float) -> tuple[Ladder, LadderMarket]:
     market = LadderMarket(
         price=system.market.price[held],
         debt_price=system.market.price[owed],
-        law=_of_asset(liquidity.law, held),
+        law=liquidity.law.of(held),
         depth=liquidity.depth.depth[held],
         transient=_transient(liquidity, step_years),
         minimum_return=system.keeper.minimum_return,
@@ -137,13 +135,6 @@ def _transient(liquidity: Liquidity, step_years: float) -> Transient | None:
         return None
     kept = jnp.exp(-liquidity.recovery_rate * step_years)
     return Transient(permanent_share=liquidity.permanent_share, kept=kept)
-
-
-def _of_asset(law: ImpactLaw, asset: int) -> ImpactLaw:
-    own = slice(asset, asset + 1)
-    if isinstance(law, DepthCurveImpact):
-        return dataclasses.replace(law, share=law.share[own])
-    return dataclasses.replace(law, coefficient=law.coefficient[own])
 
 
 def simulate_ladder(

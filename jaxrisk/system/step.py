@@ -107,7 +107,7 @@ def _accrue_venue(
 def reprice(system: System, books: tuple[tuple[Tranche, ...], ...], state: State) -> State:
     """Return the state after claims on venues have followed what is behind them.
 
-    A cascade does so after each of its rounds.
+    Owners do so once they have acted, and a cascade after each of its rounds.
     """
     market = repriced(system, books, state.market, state.venues)
     return dataclasses.replace(state, market=market)

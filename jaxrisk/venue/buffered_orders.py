@@ -116,7 +116,9 @@ class BufferedOrders:
         elapsed = larger(memory.elapsed, memory.step * jnp.ones_like(none))
         freed = jnp.where(memory.being > 0, memory.freed, none)
         allowed = self.throttle.allowed(shortage, elapsed, freed)
-        waits = jnp.where((called > 0) & (allowed < 1), jnp.ones_like(none), memory.waits)
+        # The throttle's share is a difference: all but rounding is all.
+        cut = allowed < 1.0 - 64 * jnp.finfo(allowed.dtype).eps
+        waits = jnp.where((called > 0) & cut, jnp.ones_like(none), memory.waits)
         allowed = jnp.where(memory.waits > 0, none, allowed)
         rate = self.margin.rate(held)
         part = held.notional * rate / positive_or_one(held.requirement)[None]
