@@ -154,8 +154,10 @@ class Buffered:
     def __init__(self, rates, factors, fee, insurance, initial, duration, step):
         self.rates, self.factors, self.fee, self.insurance = rates, factors, fee, insurance
         self.initial, self.duration, self.step = initial, duration, step
-        self.elapsed, self.freed, self.fees = {}, {}, {}
-        self.waits = set()
+        self.elapsed: dict[int, float] = {}
+        self.freed: dict[int, float] = {}
+        self.fees: dict[int, list[float]] = {}
+        self.waits: set[int] = set()
 
     def wait(self, years):
         self.waits = set()
