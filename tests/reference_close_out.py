@@ -169,7 +169,7 @@ class Buffered:
 
     def orders(self, a, has, required, notional, count):
         missing = required + 0.02 * sum(notional) - has
-        if not (has < required or (a in self.elapsed and missing > 0)):
+        if not (has < required or (a in self.elapsed and missing > 1e-12 * sum(notional))):
             self.elapsed.pop(a, None)
             self.freed.pop(a, None)
             return [0.0] * len(count), 0.0, 0.0
