@@ -207,12 +207,12 @@ def prepare_numba(workload: Workload) -> Prepared:
 def prepare_engine(workload: Workload) -> Prepared:
     """Return the compiled engine: the whole step, with interest."""
     from jaxrisk.numerics.keys import root_key
+    from jaxrisk.numerics.mapping import mapped
     from jaxrisk.system.simulate import (
         Plan,
         cut_books,
         lanes_for,
         layouts,
-        mapped,
         playing,
         step_rules,
     )

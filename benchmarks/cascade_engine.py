@@ -18,13 +18,13 @@ from jaxrisk.market.oracle import SpotOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.keys import root_key
+from jaxrisk.numerics.mapping import mapped
 from jaxrisk.system.policy import Keeper, ProRata
 from jaxrisk.system.simulate import (
     Books,
     Plan,
     cut_books,
     layouts,
-    mapped,
     playing,
     step_rules,
 )

@@ -87,7 +87,8 @@ def build_system(kinds: Sequence[str], accounts: int, steps: int, scenarios: int
 def implementation(name: str, kinds: Sequence[str], size: dict[str, int]) -> Implementation:
     """Return the run of a system over venues of these kinds."""
     from jaxrisk.numerics.keys import root_key
-    from jaxrisk.system.simulate import Plan, cut_books, layouts, mapped, playing, step_rules
+    from jaxrisk.numerics.mapping import mapped
+    from jaxrisk.system.simulate import Plan, cut_books, layouts, playing, step_rules
 
     def prepare() -> Any:
         system = build_system(kinds, **size)

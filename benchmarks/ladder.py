@@ -260,9 +260,9 @@ def prepare_jaxrisk(w: Workload, dtype: Any, nodes: int | None) -> Prepared:
     import jax.numpy as jnp
 
     from jaxrisk.market.impact import SquareRootImpact
+    from jaxrisk.numerics.mapping import mapped
     from jaxrisk.system.ladder import Ladder, LadderMarket, LadderRules, play_ladder
     from jaxrisk.system.ladder_table import LadderTable
-    from jaxrisk.system.simulate import mapped
     from jaxrisk.venue.incentive import UniformBonus
 
     array = lambda x: jnp.asarray(x, dtype)

@@ -1,4 +1,4 @@
-"""The command line: run, validate, init, replay, schema, doctor."""
+"""The command line: run, validate, init, replay, stresses, schema, doctor."""
 
 import json
 import os
@@ -36,6 +36,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="run directory")] = None,
     scenarios: Annotated[int | None, typer.Option(help="number of scenarios")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the scenarios")] = None,
+    stress: Annotated[
+        str | None, typer.Option(help="named stresses, a comma between; see jaxrisk stresses")
+    ] = None,
     device: Device = None,
     precision: Precision = None,
     as_json: AsJson = False,
@@ -45,6 +48,8 @@ def run(
 ) -> None:
     """Simulate a configuration and write report, summary and tables."""
     given = {"output": out, "scenarios": scenarios, "seed": seed, "device": device}
+    if stress is not None:
+        given["stresses"] = [name.strip() for name in stress.split(",") if name.strip()]
     loaded = _load(config, set_, {**given, "precision": precision})
     device_text = _set_up(loaded)
     from jaxrisk.run.job import execute
@@ -117,6 +122,19 @@ def replay(
         _print_json({"run": record["config_hash"], "scenario": scenario, "events": events})
     else:
         print_events(events, scenario)
+
+
+@app.command()
+def stresses(as_json: AsJson = False) -> None:
+    """List the named stresses: what they do, and where each number is from."""
+    from jaxrisk.run.printing import print_stresses
+    from jaxrisk.run.stress_config import shipped_stresses
+
+    library = shipped_stresses()
+    if as_json:
+        _print_json({name: own.model_dump(exclude_unset=True) for name, own in library.items()})
+    else:
+        print_stresses(library)
 
 
 @app.command()

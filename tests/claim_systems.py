@@ -6,6 +6,7 @@ and kinds of rule do not.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -162,6 +163,35 @@ def layered_system(
         keeper=Keeper(minimum_return=array(0.0), choice=ProRata()),
     )
     return with_claims(system, claims_of(system, redeemed=redeemed))
+
+
+def nested_system(leverage: Sequence[float], threshold: Sequence[float]) -> System:
+    """Return loops on ether against dollars, each further one on shares of the loop below.
+
+    At most three; all equity is 1,000 ether at the top, and shares are quoted in ether.
+
+    Args:
+        leverage: collateral over equity of each layer, lowest first.
+        threshold: liquidation threshold of each.
+    """
+    held, assets = 1e3 * np.cumprod(leverage[::-1])[::-1], (WETH, SHARE, RECEIPT)
+    own = held / np.asarray(leverage)
+    venues = tuple(
+        isolated(
+            assets[k], USDC, held=[held[k]], owed=[3000.0 * (held[k] - own[k])], ltv=threshold[k],
+            name=f"layer {k}", cash=0.0,
+        )
+        for k in range(len(leverage))
+    )  # fmt: skip
+    price, pegs = PRICE | {"receipt": 3000.0}, PEGS | {"receipt": "WETH"}
+    plain = without_claims(layered_system(1))
+    system = dataclasses.replace(plain, market=Market.opening(price, pegs=pegs), venues=venues)
+    top = len(leverage) - 1
+    last = AccountEquity(venue=top, account=0)
+    claims = [
+        Claim(backing=AccountEquity(venue=k, account=0), asset=assets[k + 1]) for k in range(top)
+    ]
+    return with_claims(system, [*claims, Claim(backing=last, asset=WSTETH)])
 
 
 def claims_of(system: System, *, redeemed: bool) -> tuple[Claim, ...]:

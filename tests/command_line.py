@@ -99,6 +99,9 @@ DOCUMENTED_FILES = {
     "accounts.parquet",
     "liquidation_map.parquet",
     "path_quantiles.parquet",
+    "critical_points.parquet",
+    "feedback.parquet",
+    "survival.parquet",
 }
 # Several times what these runs take on two busy cores.
 PATIENCE_SECONDS = 240

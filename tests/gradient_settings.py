@@ -5,7 +5,7 @@ two assets of which the first one's sales push the second. Losses are per unit o
 written once, for one scenario, and takes its normal steps from a crossing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ ONE_LOAN = {"threshold": 0.80, "volatility": 1.2, "price": 1.0, "cost": 0.10, "d
 ONE_LOAN_STEPS = 14
 ONE_SHOT = {"threshold": 0.80, "impact": 0.35, "deviation": 0.12, "price": 1.0}
 ONE_SHOT_COST = 0.06
+TEN = 10
 TEN_STEPS = {
     "threshold": 0.80, "impact": 0.35, "cost": 0.06, "deviation": 0.05, "price": 1.0, "debt": 1.0,
 }  # fmt: skip
@@ -187,6 +188,11 @@ def one_shot_at(p: Mapping[str, Any], draw: Any, crossing: Crossing = HARD) -> L
 
 def ten_steps(p: Mapping[str, Any], key: Any, crossing: Crossing = HARD) -> Losses:
     """Return what fifty loans leave unpaid over ten steps; what is sold lowers later prices too."""
+    return ten_steps_at(p, normals(key, TEN, p["deviation"].dtype), crossing)
+
+
+def ten_steps_at(p: Mapping[str, Any], draws: Any, crossing: Crossing = HARD) -> Losses:
+    """Return the same of given draws, `(step,)`."""
     loans = Loans(*FIFTY, cost=p["cost"])
     drift = -0.5 * p["deviation"] ** 2
 
@@ -195,7 +201,6 @@ def ten_steps(p: Mapping[str, Any], key: Any, crossing: Crossing = HARD) -> Loss
         _, x, n, loss, score = loans.fall(p, n, x + drift, p["deviation"], draw, crossing)
         return (x, n), (loss, score)
 
-    draws = normals(key, 10, drift.dtype)
     opening = (jnp.log(p["price"]), jnp.zeros((), jnp.int32))
     _, (lost, scores) = lax.scan(step, opening, draws)
     return Losses(lost=lost, scores=scores)
@@ -244,11 +249,6 @@ class TwoAssets:
         zero, none = jnp.zeros_like(drift), jnp.zeros((), jnp.int32)
         _, (lost, scores) = lax.scan(step, (zero, none, zero, none), draws)
         return Losses(lost=lost.reshape(-1), scores=scores.reshape(-1))
-
-
-def naive(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function whose backward pass is plain automatic differentiation of the loss."""
-    return lambda p, key: jnp.sum(loss(p, key, HARD).lost)
 
 
 def one_shot_expected(p: Mapping[str, Any]) -> Any:

@@ -7,9 +7,12 @@ Written from the descriptions of the verbs, one account and one asset at a time:
     see       a push oracle publishes the mid if it has moved far enough; it keeps that until the
               next step. An exchange-rate oracle follows the underlying at any moment, a spot oracle
               is the mid.
+    act       owners do what `tests.reference_owners` says.
+    prepare   tied capital comes back, a new block begins, and of each account it is counted for how
+              many steps in a row it could be called.
     round     keepers call every account they may; calls are rationed to what can be sold at a
-              profit, those with the larger margin first; the market falls by
-              coefficient sqrt(volume / depth).
+              profit, those with the larger margin first, and all alike to what free capital pays
+              for; the market falls by coefficient sqrt(volume / depth).
     absorb    where the protocol's own claims come first, they pay; then funds, in order; the rest
               is carried or cut from suppliers' claims.
 
@@ -24,6 +27,7 @@ import numpy as np
 
 from tests.reference_calls import Account, Called, Close, Protocol
 from tests.reference_market import SMALLEST_RATION, World, is_equal, move, sell, sellable
+from tests.reference_owners import act
 
 
 @dataclasses.dataclass
@@ -71,8 +75,10 @@ class Venue:
     unsettled_value: float = 0.0
     opening_debt: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     flows: dict[str, float] = dataclasses.field(default_factory=dict)
+    waited: list[int] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.waited = [0] * self.debt.shape[1]
         self.deficit = np.zeros(len(self.owed_assets))
         self.unsettled = np.zeros(len(self.owed_assets))
         self.opening_debt = self.debt.copy()
@@ -99,10 +105,25 @@ def step(world: World, log_return: np.ndarray, years: float, rounds: int) -> Non
     for venue in world.venues:
         _accrue(world, venue, years)
         _see(world, venue)
+    if world.owners is not None:
+        act(world, world.owners, _seen)
+    _prepare(world, years)
     for _ in range(rounds):
         _round(world)
     for venue in world.venues:
         _absorb(world, venue)
+
+
+def _prepare(world: World, years: float) -> None:
+    world.calls = 0.0
+    if world.capital is not None:
+        tied = (world.capital - world.free) * math.exp(-world.capital_rate * years)
+        world.free = world.capital - tied
+    for venue in world.venues:
+        seen = _seen(world, venue)
+        for n in range(venue.debt.shape[1]):
+            account = _account(venue, seen, n)
+            venue.waited[n] = venue.waited[n] + 1 if account.debt > account.weighted else 0
 
 
 def _accrue(world: World, venue: Venue, years: float) -> None:
@@ -173,6 +194,12 @@ def _round(world: World) -> None:
     mids = [world.mid(a) for a in range(len(world.price))]
     sold = np.zeros(len(world.price))
     parts = []
+    through = sum(
+        r * _made(c)
+        for own, rs in zip(calls, rations, strict=True)
+        for c, r in zip(own, rs, strict=True)
+    )
+    world.calls += through
     for v, (venue, s) in enumerate(zip(world.venues, seen, strict=True)):
         fees = [r * _fee(venue, s, calls[v], c) for c, r in _by_category(venue, rations[v]).items()]
         moved = _go_through(world, venue, calls[v], rations[v])
@@ -202,6 +229,8 @@ def _call(world: World, venue: Venue, seen: np.ndarray, n: int) -> _Call:
     account, nothing = _account(venue, seen, n), np.zeros(len(venue.owed_assets))
     no_call = _Call(np.zeros(len(venue.held_assets)), nothing, nothing)
     if not account.debt > account.weighted:
+        return no_call
+    if world.latency is not None and venue.waited[n] <= world.latency:
         return no_call
     called, of_collateral, of_debt = _choice(world, venue, seen, n)
     close = venue.protocol.close(called)
@@ -258,7 +287,7 @@ def _pays(
     bonus = (close.seized - close.repaid) / close.seized if close.seized > 0 else 0.0
     fee = venue.protocol.kept(close.seized, bonus, float(np.mean(venue.fee_share)))
     outlay = close.paid * _lag(world, venue, seen, n) * (1.0 + world.minimum_return)
-    return worth - fee - outlay > (world.cost or 0.0)
+    return worth - fee - outlay > (world.cost_at(world.calls) or 0.0)
 
 
 def _by_category(venue: Venue, values: list) -> dict:
@@ -286,7 +315,8 @@ def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> 
     slippage, over what they would sell. In each market classes with more capacity go first, and a
     class sells only into the room left below its own capacity, all equal classes sharing it.
     """
-    demand, capacity = {}, {}
+    demand, capacity, price = {}, {}, {}
+    cost = world.cost_at(world.calls + sum(_made(c) for own in calls for c in own)) or 0.0
     for v, venue in enumerate(world.venues):
         for category in set(venue.category):
             made = [c for c, own in zip(calls[v], venue.category, strict=True) if own == category]
@@ -298,7 +328,8 @@ def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> 
             paid = sum(u * world.mid(a) for u, a in zip(repaid, venue.owed_assets, strict=True))
             paid += sum(c.charge + c.refund for c in made)
             outlay = (1.0 + world.minimum_return) * paid
-            outlay += (world.cost or 0.0) * sum(c.repaid.sum() > 0 for c in made)
+            outlay += cost * sum(_made(c) for c in made)
+            price[v, category] = paid
             for c, a in enumerate(venue.held_assets):
                 demand[a, v, category] = sold[c]
                 margin = 1.0 - outlay / worth if worth > 0 else 0.0
@@ -318,7 +349,27 @@ def _rations(world: World, seen: list[np.ndarray], calls: list[list[_Call]]) -> 
             min(share[a, v, category] for a in venue.held_assets) for category in venue.category
         ]
         rations.append([r if r >= SMALLEST_RATION else 0.0 for r in scarcest])
-    return rations
+    return _within_capital(world, rations, price)
+
+
+def _made(call: _Call) -> bool:
+    return call.repaid.sum() > 0
+
+
+def _within_capital(
+    world: World, rations: list[list[float]], price: dict[tuple[int, int], float]
+) -> list[list[float]]:
+    """Cut all alike to what free capital pays for, and tie that up."""
+    if world.capital is None:
+        return rations
+    needed = sum(
+        _by_category(world.venues[v], rations[v])[category] * paid
+        for (v, category), paid in price.items()
+    )
+    share = min(world.free / needed, 1.0) if needed > 0 else 1.0
+    share = share if share >= SMALLEST_RATION else 0.0
+    world.free -= share * needed
+    return [[share * r for r in own] for own in rations]
 
 
 def _go_through(world: World, venue: Venue, calls: list[_Call], rations: list[float]) -> _Call:
@@ -337,9 +388,11 @@ def _go_through(world: World, venue: Venue, calls: list[_Call], rations: list[fl
         moved.written_off += ration * call.written_off
         moved.charge += ration * call.charge
         moved.refund += ration * call.refund
-        made += ration * (call.repaid.sum() > 0)
-    if world.cost is not None:
-        venue.book("keeper_cost", made * world.cost)
+        made += ration * _made(call)
+    # By now the calls of the round are among those of the step.
+    cost = world.cost_at(world.calls)
+    if cost is not None:
+        venue.book("keeper_cost", made * cost)
     return moved
 
 

@@ -98,3 +98,37 @@ def portfolio(expiries, linear, rows, p):
         basis += min(*moved, 0.0) * (p["flat"] + p["per_year"] * expiry[0])
         total += now
     return gains, basis, total
+
+
+def delta(forward, strike, years, volatility, is_call):
+    """Black-76 delta."""
+    deviation = volatility * math.sqrt(years)
+    d1 = math.log(forward / strike) / deviation + 0.5 * deviation
+    below = 0.5 * math.erfc(-d1 / math.sqrt(2.0))
+    return below if is_call else below - 1.0
+
+
+def coin_portfolio(options, futures, spot, p):
+    """Worst loss over nine prices and three volatilities and the charge on deltas, in coins.
+
+    Options are (years, strike, is_call, amount, volatility), futures (years, coins).
+    """
+    worst, by_expiry = 0.0, {}
+    for k in range(-4, 5):
+        move = 0.04 * k
+        ahead = spot * (1.0 + move)
+        for direction in (1.0, 0.0, -1.0):
+            gain = sum(coins for _, coins in futures) * (1.0 - 1.0 / (1.0 + move))
+            for years, strike, is_call, amount, volatility in options:
+                row = (move, direction, 0.0, 0.0, 1.0)
+                sigma = shocked_volatility(volatility, years, 0.0, row, p)
+                then = black(ahead, strike, years, sigma, 1.0, is_call) / ahead
+                now = black(spot, strike, years, volatility, 1.0, is_call) / spot
+                gain += amount * (then - now)
+            worst = max(worst, -gain)
+    for years, coins in futures:
+        by_expiry[years] = by_expiry.get(years, 0.0) + coins
+    for years, strike, is_call, amount, volatility in options:
+        change = amount * delta(spot, strike, years, volatility, is_call)
+        by_expiry[years] = by_expiry.get(years, 0.0) + change
+    return worst + sum(abs(d) * max(0.075 * years, 0.01) for years, d in by_expiry.items())

@@ -23,18 +23,28 @@ import numpy as np
 
 @dataclasses.dataclass
 class Contract:
-    """One contract: kind is linear, inverse, call or put."""
+    """One contract: kind is linear, inverse, call or put; a coin option is quoted in its asset."""
 
     kind: str
     multiplier: float
     asset: int
     strike: float = 1.0
     expiry: float = 0.0
+    coin: bool = False
+
+    @property
+    def in_coins(self) -> bool:
+        """Whether it is settled in its own asset."""
+        return self.kind == "inverse" or self.coin
 
     def quote(self, forward: float, volatility: float, time: float) -> float:
         """Price as quoted."""
         if self.kind in ("linear", "inverse"):
             return forward
+        return self.premium(forward, volatility, time) / (forward if self.coin else 1.0)
+
+    def premium(self, forward: float, volatility: float, time: float) -> float:
+        """Worth of an option in the currency of its strike."""
         sign = 1.0 if self.kind == "call" else -1.0
         years = self.expiry - time
         if years <= 0:
@@ -54,17 +64,27 @@ class Contract:
             return self.multiplier
         if self.kind == "inverse":
             return self.multiplier / forward**2
+        delta = self.delta(forward, volatility, time)
+        if self.coin:
+            price = self.premium(forward, volatility, time)
+            return self.multiplier * (delta - price / forward) / forward
+        return self.multiplier * delta
+
+    def delta(self, forward: float, volatility: float, time: float) -> float:
+        """Change of an option's premium by the forward."""
         sign = 1.0 if self.kind == "call" else -1.0
         years = self.expiry - time
         if years <= 0:
-            return self.multiplier * sign * (sign * (forward - self.strike) > 0)
+            return sign * (sign * (forward - self.strike) > 0)
         s = volatility * math.sqrt(years)
         d = math.log(forward / self.strike) / s + s / 2
-        return self.multiplier * sign * 0.5 * math.erfc(-sign * d / math.sqrt(2.0))
+        return sign * 0.5 * math.erfc(-sign * d / math.sqrt(2.0))
 
     def notional(self, forward: float) -> float:
         """Worth of what a unit is about."""
-        return self.multiplier * (1.0 / forward if self.kind == "inverse" else forward)
+        if self.kind == "inverse":
+            return self.multiplier / forward
+        return self.multiplier * (1.0 if self.coin else forward)
 
 
 @dataclasses.dataclass
@@ -127,6 +147,7 @@ class World:
     paid: float = 0.0
     deficit: float = 0.0
     flows: dict[str, float] = dataclasses.field(default_factory=dict)
+    began: Sequence[float] = ()
     posted: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
 
     def book(self, name: str, amount: float) -> None:
@@ -141,7 +162,7 @@ class World:
 
 def forwards(rules: Rules, price: np.ndarray) -> list[float]:
     """Price of each underlying as its contract quotes it."""
-    unit = lambda c: 1.0 if c.kind == "inverse" else price[rules.settlement]
+    unit = lambda c: 1.0 if c.in_coins else price[rules.settlement]
     return [price[c.asset] / unit(c) for c in rules.contracts]
 
 
@@ -179,7 +200,7 @@ def wait(rules: Rules, world: World) -> None:
     s = world.mid[rules.settlement]
     index = forwards(rules, world.price)
     for k, contract in enumerate(rules.contracts):
-        if contract.kind in ("linear", "inverse"):
+        if contract.kind in ("linear", "inverse") and contract.expiry == 0:
             if rules.funding is None:
                 continue
             rate = _funding_rate(rules, k, ahead[k] / index[k] - 1.0)
@@ -351,7 +372,7 @@ def _dust(rules, world, a):
 
 def _dealt(rules, world, orders, slopes, mid, s, posted):
     """Mean prices of sales and purchases; the market after both."""
-    unit = lambda c: s if c.kind != "inverse" else 1.0
+    unit = lambda c: 1.0 if c.in_coins else s
     sold, bought = np.zeros(len(mid)), np.zeros(len(mid))
     for other, units in zip(rules.posted, posted, strict=True):
         sold[other.asset] += units.sum()
@@ -379,10 +400,10 @@ def _dealt(rules, world, orders, slopes, mid, s, posted):
 
 
 def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s, forfeit):
-    unit = lambda c: s if c.kind != "inverse" else 1.0
+    unit = lambda c: 1.0 if c.in_coins else s
     fees = 0.0
     for a in range(world.size.shape[1]):
-        notional, asked = 0.0, 0.0
+        notional, slippage, asked = 0.0, 0.0, 0.0
         rates = getattr(rules.close, "fees", {}).get(a)
         for k, contract in enumerate(rules.contracts):
             q = orders[k, a]
@@ -397,11 +418,18 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
             world.cash[a] += q * (worth - contract.worth(world.entry[k, a]))
             world.size[k, a] -= q
             notional += abs(q) * contract.notional(ahead[k])
+            slippage += q * (contract.worth(quotes[k]) - worth)
             rate = rules.fee if rates is None else rates[k]
             asked += rate * abs(q) * contract.notional(ahead[k])
         world.book("liquidated", notional * s)
+        due = getattr(rules.close, "due", {}).get(a, 0.0)
+        discount = getattr(rules.close, "discount", {}).get(a, 0.0)
         # Collateral not sold counts at the prices of the round's beginning, as positions do.
-        fee = min(asked, max(equity(rules, world, quotes, a, mid), 0.0))
+        has = equity(rules, world, quotes, a, mid)
+        fee = min(asked + due, max(has, 0.0))
+        taken = min(max(discount - slippage, 0.0), max(has - fee, 0.0))
+        world.cash[a] -= taken
+        world.book("taken", taken * s)
         left = world.collateral[a] + world.cash[a] - fee
         if left > 0 and not world.size[:, a].any():
             fee += forfeit[a] * left
@@ -461,10 +489,29 @@ def _charge(rules, world, loss):
             world.cash[a] -= taken
             left -= taken
         return loss - left
+    if rules.behind == "gainers":
+        start = [c.worth(q) for c, q in zip(rules.contracts, world.began, strict=True)]
+        begun = [
+            sum(
+                world.opening[k, a] * (start[k] - c.worth(world.entry[k, a]))
+                for k, c in enumerate(rules.contracts)
+                if world.opening[k, a] != 0
+            )
+            for a in accounts
+        ]
+        gains = [equity(rules, world, quotes, a) - world.collateral[a] - begun[a] for a in accounts]
+        return _spread(world, loss, [min(h, max(g, 0.0)) for h, g in zip(has, gains, strict=True)],
+                       [max(g, 0.0) for g in gains])  # fmt: skip
     weight = [
         sum(abs(world.size[k, a]) * c.notional(ahead[k]) for k, c in enumerate(rules.contracts))
         for a in accounts
     ]
+    return _spread(world, loss, has, weight)
+
+
+def _spread(world, loss, has, weight):
+    """Take a loss in proportion to weights, of nobody more than he has; return how much."""
+    accounts = range(len(has))
     able = [min(has[a], 1e300) if weight[a] > 0 else 0.0 for a in accounts]
     if sum(able) <= loss:
         taken = able

@@ -18,7 +18,9 @@ class World:
     """Market, keepers and venues; arrays are `(asset,)`.
 
     `underlying` is the asset an asset is an exchange rate of, itself where there is none.
-    `venues` are those of the reference that plays.
+    `venues` are those of the reference that plays, `owners` those of its accounts where they act.
+    Keepers have `capital` in all, of which `free` is not tied up; they need `latency` steps, and
+    each of the step's `calls` so far makes the next dearer by `congestion`.
     """
 
     price: np.ndarray
@@ -39,10 +41,21 @@ class World:
     minimum_return: float
     cost: float | None
     venues: list[Any]
+    owners: Any = None
+    capital: float | None = None
+    capital_rate: float = 0.0
+    latency: float | None = None
+    congestion: float = 0.0
+    free: float = 0.0
+    calls: float = 0.0
 
     def mid(self, a: int) -> float:
         """Return the mid of one asset."""
         return self.price[a] * math.exp(-self.displacement[a])
+
+    def cost_at(self, calls: float) -> float | None:
+        """Return what a call costs when so many are made in the step."""
+        return None if self.cost is None else self.cost * (1.0 + self.congestion * calls)
 
     def depth_now(self, a: int) -> float:
         """Return the depth left after volatility and recent flow, at least 1 % of the calm one."""

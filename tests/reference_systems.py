@@ -58,6 +58,11 @@ def reference_world(system: System, policy: str, venues: list[Venue]) -> World:
         minimum_return=float(keeper.minimum_return),
         cost=None if keeper.cost is None else float(keeper.cost),
         venues=venues,
+        capital=None if keeper.capital is None else float(keeper.capital.amount),
+        capital_rate=0.0 if keeper.capital is None else float(keeper.capital.recovery_rate),
+        latency=None if keeper.latency is None else float(keeper.latency),
+        congestion=0.0 if keeper.congestion is None else float(keeper.congestion),
+        free=0.0 if keeper.capital is None else float(keeper.capital.amount),
     )
 
 

@@ -23,7 +23,7 @@ from jaxrisk.system.book import Layout
 from jaxrisk.system.cascade import cascade_round
 from jaxrisk.system.policy import BestPair, Keeper, ProRata
 from jaxrisk.system.simulate import Plan, cut_books, layouts
-from jaxrisk.system.step import StepRules, absorb, accrue, move, reprice, see
+from jaxrisk.system.step import StepRules, absorb, accrue, act, move, prepare, reprice, see
 from jaxrisk.system.system import State, System, opening_state
 from jaxrisk.venue.account import Accounts, take
 from jaxrisk.venue.close import FractionClose
@@ -344,15 +344,15 @@ def verb_states(system: System, layout: tuple[Layout, ...], rules: StepRules) ->
     assert isinstance(system.paths, GivenMoves)
 
     def one_round(state: State, _: None) -> tuple[State, State]:
-        market, venues, _active = cascade_round(system, books, state.market, state.venues, rules)
-        state = dataclasses.replace(state, market=market, venues=venues)
+        state, _active = cascade_round(system, books, rules, state)
         return state, state
 
     def one_step(state: State, noise: jax.Array) -> tuple[State, tuple]:
         moved = move(system, rules, state, noise)
         accrued = reprice(system, books, accrue(system, books, rules, moved))
-        seen = see(system, accrued)
-        state, rounds = lax.scan(one_round, seen, None, length=ROUNDS)
+        acted = act(system, books, rules, see(system, accrued))
+        ready = prepare(system, books, rules, acted)
+        state, rounds = lax.scan(one_round, ready, None, length=ROUNDS)
         state = reprice(system, books, absorb(system, state))
         return state, (moved, accrued, rounds, state)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrisk.market.paths import GivenMoves
+from jaxrisk.measure.avalanche import clearing_gap, feedback_gain
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.avalanche import Triggers
 from jaxrisk.system.ladder_scope import ladder_of
@@ -57,6 +58,52 @@ def test_one_shock_is_the_end_of_all_rounds(kind, seed, strength):
         fallen, now = in_rounds(log_trigger, sold, kind, strength, shock)
         assert int(count[n]) == fallen.sum()
         assert_close(left[n], now, rtol=1e-12, atol=1e-12)
+
+
+last = jax.jit(lambda triggers, law, x: triggers.cleared_last(law, ladders.array(DEPTH), x))
+gap = jax.jit(lambda triggers, law, x: clearing_gap(triggers, law, ladders.array(DEPTH), x))
+
+
+@pytest.mark.parametrize("kind", ["linear", "root", "curve"])
+@given(seed=SEEDS, strength=st.floats(0.05, 5.0))
+def test_the_least_and_the_greatest_clearing_price_are_those_of_all_consistent_ones(
+    kind, seed, strength
+):
+    rng = np.random.default_rng(seed)
+    log_trigger = np.sort(-rng.exponential(0.3, 40))[::-1]
+    sold = 10 ** rng.uniform(-1.0, 1.5, 40)
+    triggers = Triggers.of(ladders.array(log_trigger), ladders.array(sold))
+    shocks = -rng.exponential(0.3, 8)
+    law = one_law(kind, strength)
+    most, least = last(triggers, law, ladders.array(shocks))
+    few, greatest = cleared(triggers, law, ladders.array(shocks))
+    between = gap(triggers, law, ladders.array(shocks))
+    for n, shock in enumerate(shocks):
+        consistent = []
+        for fallen in range(41):
+            left = shock - ladders.scalar_drop(kind, strength, sold[:fallen].sum(), DEPTH)
+            if (left < log_trigger[:fallen]).all() and (left >= log_trigger[fallen:]).all():
+                consistent.append((fallen, left))
+        assert (int(few[n]), int(most[n])) == (consistent[0][0], consistent[-1][0])
+        assert_close(least[n], consistent[-1][1], rtol=1e-12, atol=1e-12)
+        assert_close(between[n], consistent[0][1] - consistent[-1][1], rtol=1e-9, atol=1e-12)
+        assert (len(consistent) == 1) == (few[n] == most[n])
+        assert_close(greatest[n] - least[n], between[n], rtol=0.0, atol=0.0)
+
+
+def test_many_small_accounts_clear_at_one_price_where_the_gain_is_below_one():
+    """Triggers spread evenly over 1: the gain is the impact of the whole book."""
+    accounts, law, depth = 4000, one_law("linear", 1.0), ladders.array(DEPTH)
+    before = ladders.array(0.05)
+    for total, unique in ((0.9, True), (1.1, False)):
+        each = total * DEPTH / float(law.coefficient[0]) / accounts
+        triggers = Triggers.of(
+            jnp.linspace(0.0, -1.0, accounts), jnp.full(accounts, each, jnp.float64)
+        )
+        gain = feedback_gain(triggers, law, depth, ladders.array(-0.2), ladders.array(0.3))
+        assert_close(gain, total, rtol=1e-2, atol=0.0)
+        # Nobody has fallen yet; whether all could is the question.
+        assert (float(clearing_gap(triggers, law, depth, before)) == 0.0) == unique
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 4, 5])

@@ -41,8 +41,7 @@ def _round(system: System, layout: tuple[Layout, ...]) -> tuple[VenueState, ...]
     books = cut_books(system, layout)
     state = opening_state(system, books)
     rules = StepRules(step_years=jnp.asarray(0.0))
-    _, venues, _ = cascade_round(system, books, state.market, state.venues, rules)
-    return venues
+    return cascade_round(system, books, rules, state)[0].venues
 
 
 class Moves(NamedTuple):

@@ -87,7 +87,7 @@ def test_one_by_one_a_round_knows_who_is_called():
             step_rules(system, plan, systems.STEP_YEARS), one_by_one=one_by_one
         )
         assert rules.called_only == one_by_one
-        play = lambda rules=rules: cascade_round(system, books, state.market, state.venues, rules)
+        play = lambda rules=rules: cascade_round(system, books, rules, state)
         searches = str(jax.make_jaxpr(play)()).count("decided")
         assert (searches > 0) == one_by_one
     assert {f.name for f in dataclasses.fields(Called)} >= {"chosen", "moved"}

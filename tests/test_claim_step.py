@@ -10,14 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxrisk.market.oracle_overlay import LateRateOracle
 from jaxrisk.market.paths import GivenMoves
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.keys import root_key
+from jaxrisk.system.act import act
 from jaxrisk.system.backing import AccountEquity, Deposits
-from jaxrisk.system.claim_prices import Claim, Exit
+from jaxrisk.system.claim_prices import Claim, Exit, opening_books
 from jaxrisk.system.claim_scope import with_claims
+from jaxrisk.system.owner_policy import Deleverage
+from jaxrisk.system.owners import Owners, VenueOwners
 from jaxrisk.system.simulate import simulate
-from jaxrisk.system.system import Flow, State, System
+from jaxrisk.system.system import Flow, State, System, opening_state
 from jaxrisk.venue.venue import Pool
 from tests import claim_systems, systems
 from tests.claim_systems import MARKET, POOL, RECEIPT, SECOND, SHARE, USDC, VAULT, WETH, WSTETH
@@ -132,6 +136,52 @@ def test_a_vaults_loss_calls_its_holders_in_the_same_step_and_a_pools_loss_in_th
     rateless = systems.played_verb_by_verb(plain)[-1][1]
     assert rateless.venues[MARKET].flows[Flow.BAD_DEBT] < lost
     assert rateless.venues[SECOND].flows[Flow.LIQUIDATED] == 0.0
+
+
+def test_a_rate_that_arrives_late_calls_late():
+    base = claim_systems.layered_system(3)
+    market = base.venues[MARKET]
+    late = LateRateOracle(others=market.oracle, steps=1)
+    venues = (base.venues[POOL], dataclasses.replace(market, oracle=late), base.venues[SECOND])
+    # The staked token loses a part of its rate; ether stays where it is.
+    table = np.zeros((1, systems.STEPS, len(claim_systems.ASSETS)))
+    table[0, 0, WSTETH] = -0.09
+    paths = GivenMoves(log_return=jnp.asarray(table))
+    in_time = dataclasses.replace(base, paths=paths)
+    played = systems.played_verb_by_verb(in_time)
+    behind_a_bridge = systems.played_verb_by_verb(dataclasses.replace(in_time, venues=venues))
+    assert liquidated(played, "absorb", 0)[MARKET] > 1e5
+    assert liquidated(behind_a_bridge, "absorb", 0)[MARKET] == 0.0
+    assert liquidated(behind_a_bridge, "absorb", 1)[MARKET] > 1e5
+
+
+def test_a_share_follows_what_the_owner_of_its_vault_does():
+    """He sells collateral and repays: the account changes, and its shares with its equity."""
+    system = claim_systems.layered_system(3)
+    number = lambda x: jnp.asarray(float(x))
+    policy = Deleverage(below=number(1.45), target=number(1.6), largest_discount=number(0.5))
+    idle = VenueOwners(policies=((),), givers=(None,))
+    owners = Owners(
+        wallet=jnp.zeros(3),
+        venues=(VenueOwners(policies=((policy,),), givers=(None,)), idle, idle),
+    )
+    venues = tuple(
+        dataclasses.replace(v, accounts=dataclasses.replace(v.accounts, owner=jnp.arange(3)))
+        for v in system.venues
+    )
+    system = dataclasses.replace(system, venues=venues, owners=owners)
+    books, rules = opening_books(system), systems.rules_of(system)
+
+    @jax.jit
+    def acted(system: System) -> tuple[State, State]:
+        state = opening_state(system, books)
+        return state, act(system, books, rules, state)
+
+    before, after = jax.device_get(acted(system))
+    assert after.venues[POOL].collateral[0][0, VAULT] < before.venues[POOL].collateral[0][0, VAULT]
+    shares = issued_in(after)[SHARE] * np.exp(after.market.log_ratio[SHARE]) * mid(after)[WETH]
+    assert_close(shares, equity_of_the_vault(system, after), rtol=1e-12, atol=0.0)
+    assert after.market.log_ratio[SHARE] < before.market.log_ratio[SHARE]
 
 
 def test_redeeming_shares_unwinds_the_vault_and_leaves_its_leverage():

@@ -123,6 +123,37 @@ def test_naive_start_is_utc(write):
     ("old", "new", "expected"),
     [
         (
+            "[book]",
+            '[impact]\nkind = "concentrated"\nrange_liquidity = [0.0]\n[book]',
+            "my.toml:6: impact.range_liquidity[0] = 0.0: expected a number above 0",
+        ),
+        (
+            "[book]",
+            '[impact]\nkind = "concentrated"\n[book]',
+            'my.toml:4: impact.range_ends: missing; needed by kind = "concentrated"',
+        ),
+        (
+            "[book]",
+            "[impact]\nrange_ends = [0.1]\n[book]",
+            "my.toml:4: impact.range_liquidity: expected 2 numbers, one for each range",
+        ),
+        (
+            "[book]",
+            "[keeper]\ncapital_usd = 1e6\n[book]",
+            "my.toml:4: keeper.capital_half_life_hours: goes with capital_usd, and only so: "
+            "give both",
+        ),
+        (
+            "[book]",
+            "[keeper]\ncost_usd = 0.0\ncongestion = 0.1\n[book]",
+            "my.toml:6: keeper.congestion = 0.1: raises a cost of 0; give cost_usd",
+        ),
+        (
+            "[book]",
+            "[keeper]\nlatency_steps = -1\n[book]",
+            "my.toml:5: keeper.latency_steps = -1: expected a whole number not below 0",
+        ),
+        (
             "liquidation_threshold = 0.83",
             "liquidation_threshold = 83",
             "my.toml:35: venues.pool.assets.WETH.liquidation_threshold = 83: "
@@ -303,7 +334,7 @@ def test_naive_start_is_utc(write):
         (
             'model = "gbm"',
             'model = "shock"\nshock = { falls = { WETH = 30 }, hours = 6 }',
-            "my.toml:9: market.shock.falls.WETH = 30: expected a fraction in [0, 1); "
+            "my.toml:9: market.shock.falls.WETH = 30: expected a fraction in [-100, 1); "
             "did you mean 0.3?",
         ),
         (

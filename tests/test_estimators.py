@@ -16,7 +16,7 @@ from jaxrisk.gradient.pathwise import pathwise
 from jaxrisk.gradient.regime import regime
 from jaxrisk.gradient.smoothed import smoothed
 from jaxrisk.gradient.survival import survival
-from jaxrisk.numerics.crossing import Stratified
+from jaxrisk.numerics.crossing import Hard, Stratified
 from jaxrisk.numerics.fixed_point import fixed_point
 from jaxrisk.numerics.keys import root_key, scenario_key
 from tests import reference_one_loan
@@ -28,6 +28,7 @@ from tests.gradient_settings import (
     TEN_STEPS,
     TWO_ASSETS,
     TwoAssets,
+    normals,
     one_loan,
     one_loan_survival,
     one_shot,
@@ -249,6 +250,38 @@ def test_pathwise_goes_through_a_fixed_point_implicitly():
     assert_close(found.of("a")[0], expected.mean(), rtol=1e-9, atol=0.0)
     error = expected.std(ddof=1) / math.sqrt(16)
     assert_close(found.of("a")[1], error, rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "by"),
+    [(regime, ("deviation", "mean", "trigger")), (likelihood, ("deviation", "mean"))],
+    ids=["regime score", "likelihood ratio"],
+)
+def test_second_derivatives_across_a_trigger(estimator, by):
+    """What is sold below a trigger: E[exp(x); x < b] = exp(m + s^2 / 2) Phi((b - m) / s - s)."""
+    at = {"deviation": 0.4, "mean": 0.1, "trigger": -0.2}
+    fixed = {name: jnp.asarray(value) for name, value in at.items() if name not in by}
+
+    def loss(p, key, crossing=Hard()):  # noqa: B008
+        p = {**fixed, **p}
+        (draw,) = normals(key, 1, jnp.float64)
+        edges = p["trigger"][None]
+        x, score = crossing.normal(p["mean"], p["deviation"], draw, edges)
+        return jnp.exp(score) * crossing.gate(p["trigger"] - x) * jnp.exp(x)
+
+    def expected(v):
+        p = {**fixed, **dict(zip(by, v, strict=True))}
+        m, s = p["mean"], p["deviation"]
+        return jnp.exp(m + 0.5 * s**2) * jax.scipy.stats.norm.cdf((p["trigger"] - m) / s - s)
+
+    point = jnp.array([at[name] for name in by])
+    found = estimator(loss, {name: at[name] for name in by}, KEY, scenarios=2**16, second=True)
+    assert found.second is not None
+    assert found.second_error is not None
+    slope, bend = jax.grad(expected)(point), jax.hessian(expected)(point)
+    assert (np.abs(found.derivative - slope) <= 3.0 * found.standard_error).all()
+    assert (np.abs(found.second - bend) <= 3.0 * found.second_error + 1e-9).all()
+    assert (found.second_error <= 0.05 * np.abs(np.asarray(bend)).max()).all()
 
 
 def test_bumps_are_central_differences_and_their_limit():

@@ -125,7 +125,7 @@ def test_derivatives_are_finite_exact_and_smooth():
         books = cut_books(changed, layout)
         state = opening_state(changed, books)
         rules = StepRules(step_years=jnp.asarray(0.0), width=width)
-        _, ends, _ = cascade_round(changed, books, state.market, state.venues, rules)
+        ends = cascade_round(changed, books, rules, state)[0].venues
         return sum(jnp.sum(end.flows) for end in ends)
 
     slope = jax.jit(jax.grad(loss))

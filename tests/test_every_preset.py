@@ -21,6 +21,7 @@ from jaxrisk.venue.presets import PRESETS
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 from tests import band_venues, call_venues, lender_systems, pool_systems, systems, takeover_systems
+from tests.test_stop_orders import portfolios
 
 FUNDS = 1e4
 
@@ -43,7 +44,7 @@ def every_preset() -> System:
     taken_over = takeover_systems.random_system(1, funds=FUNDS).venues[1:]
     bands = dataclasses.replace(band_venues.band_venue(1, dtype=np.float64), name="crvusd")
     lenders = lender_systems.lender_venue(1)
-    others = [*call_venues.every_venue(1, funds=FUNDS), *taken_over, lenders, bands]
+    others = [*call_venues.every_venue(1, funds=FUNDS), portfolios(1), *taken_over, lenders, bands]
     return dataclasses.replace(
         system, venues=(*system.venues[:2], *map(on_the_common_market, others), *on_margin())
     )
@@ -61,27 +62,44 @@ def on_margin() -> list[Venue]:
         positions=Positions(size=size, entry=jnp.full((1, 4), jnp.nan)),
     )
     common = {"prices": pool_systems.PRICE, "settlement": "USDC", "insurance": FUNDS}
-    margin = {"maintenance_margin": 0.02}
+    in_coins = dataclasses.replace(
+        accounts,
+        collateral=accounts.collateral / pool_systems.PRICE["WETH"],
+        collateral_assets=(pool_systems.WETH,),
+        debt_assets=(pool_systems.WETH,),
+    )
+    assert accounts.positions is not None
+    short = dataclasses.replace(accounts.positions, size=-jnp.abs(size))
+    written = dataclasses.replace(accounts, positions=short)
+    put, smile, margin = "WETH-30D-2800-P", {"volatility": 0.8}, {"maintenance_margin": 0.02}
     terms = {
-        "perpetuals": ("WETH-PERP", margin, {}),
-        "binance_usdm": ("WETH-PERP", margin, {}),
-        "bybit": ("WETH-PERP", margin, {"funding_cap": 0.01}),
-        "okx": ("WETH-PERP", margin, {"funding_cap": 0.01}),
-        "hyperliquid": ("WETH-PERP", margin, {}),
-        "dydx_v4": ("WETH-PERP", margin, {}),
-        "drift_v2": ("WETH-PERP", margin, {"liquidator_fee": 0.005, "insurance_fee": 0.005}),
-        "options": ("WETH-30D-2800-P", {"volatility": 0.8}, {}),
+        "perpetuals": (accounts, "WETH-PERP", margin, {}),
+        "binance_usdm": (accounts, "WETH-PERP", margin, {}),
+        "bybit": (accounts, "WETH-PERP", margin, {"funding_cap": 0.01}),
+        "okx": (accounts, "WETH-PERP", margin, {"funding_cap": 0.01}),
+        "hyperliquid": (accounts, "WETH-PERP", margin, {}),
+        "dydx_v4": (accounts, "WETH-PERP", margin, {}),
+        "drift_v2": (
+            accounts,
+            "WETH-PERP",
+            margin,
+            {"liquidator_fee": 0.005, "insurance_fee": 0.005},
+        ),
+        "options": (accounts, put, smile, {}),
+        "deribit": (in_coins, put, smile, {"settlement": "WETH"}),
+        "derive": (accounts, put, smile, {}),
+        "opyn": (written, put, smile, {}),
+        "span": (accounts, put, smile, {"scan_range": 0.1, "volatility_range": 0.2}),
     }
     linear = [
         PRESETS[name].build(
-            accounts,
+            book,
             pool_systems.ASSETS,
             instruments=(contract,),
             overrides={"WETH": own},
-            **common,
-            **more,
+            **{**common, **more},
         )
-        for name, (contract, own, more) in terms.items()
+        for name, (book, contract, own, more) in terms.items()
     ]
     return [*on_coins(accounts), *linear]
 
@@ -125,7 +143,7 @@ def test_every_preset_plays_in_one_jitted_step():
         if isinstance(venue.execution, DepositPool)
     ]
     assert rules == [RecoveryLiquidation, PenaltyLiquidation]
-    assert executions[-14:-10] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
+    assert executions[-18:-14] == [AbsorbedStock, AuctionedLots, LenderAuctions, BandConversion]
     assert len(set(kinds)) == len(system.venues)
     assert set(PRESETS) <= kinds | issuers
     plan = Plan(steps=systems.STEPS, health_groups=1)

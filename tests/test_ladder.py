@@ -15,7 +15,7 @@ from jaxrisk.market.liquidity import RespondingDepth
 from jaxrisk.market.oracle import DelayedOracle
 from jaxrisk.numerics.keys import root_key
 from jaxrisk.system.ladder import Ladder, LadderRules, play_ladder
-from jaxrisk.system.ladder_scope import ladder_applies, ladder_of, simulate_ladder
+from jaxrisk.system.ladder_scope import ladder_of, prefix_applies, simulate_ladder
 from jaxrisk.system.simulate import simulate
 from jaxrisk.venue.close import FractionClose
 from jaxrisk.venue.incentive import UniformBonus
@@ -67,7 +67,7 @@ def test_a_scenario_is_that_of_a_loop_over_accounts(
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_scenario_is_that_of_the_dense_engine(kind, rounds, seed):
     system = ladders.system_of(seed, kind=kind, strength=3.0, fall=0.15)
-    assert ladder_applies(system)[0]
+    assert prefix_applies(system)[0]
     dense = simulate(system, root_key(0), scenarios=1, **(PLAY | {"rounds": rounds}))
     outcome = simulate_ladder(system, root_key(0), scenarios=1, **(PLAY | {"rounds": rounds}))
     assert float(outcome.bad_debt[0]) > 0.0
@@ -194,7 +194,7 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_a_system_that_is_no_ladder_is_refused_with_the_reason(reason):
     system = REFUSED[reason](ladders.system_of(0))
-    applies, why = ladder_applies(system)
+    applies, why = prefix_applies(system)
     assert not applies
     assert reason in why
     with pytest.raises(ValueError, match="no ladder for this system"):

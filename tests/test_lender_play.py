@@ -124,8 +124,8 @@ def one_round(system, layout, kept):
     state = opening_state(system, books)
     venues = (dataclasses.replace(state.venues[LENT], execution=kept),)
     rules = StepRules(step_years=jnp.asarray(0.0))
-    _, (venue,), _ = cascade_round(system, books, state.market, venues, rules)
-    return venue
+    state = dataclasses.replace(state, venues=venues)
+    return cascade_round(system, books, rules, state)[0].venues[0]
 
 
 def under_way(system: System, seed: int) -> tuple[LoanAuctions, list[reference.Auction | None]]:

@@ -55,6 +55,14 @@ def test_a_sale_moves_the_mid_by_its_impact_and_only_in_part_for_good():
     assert float(proceeds[1]) == 0.0
 
 
+def test_slippage_is_what_a_sale_would_lose_and_nothing_is_sold():
+    units = jnp.array([50.0, 0.0])
+    price, discount = liquidity().slippage(market(), units)
+    _, proceeds = liquidity().sell(market(), units)
+    assert_close(price, [float(proceeds[0]) / 50.0, 2400.0], rtol=1e-14, atol=0.0)
+    assert_close(discount, [1.0 - float(proceeds[0]) / 1e5, 0.0], rtol=1e-12, atol=1e-15)
+
+
 def test_the_transient_part_halves_in_a_half_life():
     impacts = [reference.square_root_impact(v, 0.1, 1e6) for v in (1e5, 0.0, 4e5)]
     path = reference.impact_path(

@@ -18,6 +18,7 @@ from jaxrisk.market.oracle_overlay import (
     CappedOracle,
     FaceValueOracle,
     GrowthCapOracle,
+    LateRateOracle,
     LinearDiscountOracle,
     PrintOracle,
 )
@@ -54,6 +55,15 @@ def test_the_exchange_rate_is_blind_to_the_basis():
     assert_close(seen, [[2000.0, 2400.0], [1500.0, 1800.0]], rtol=1e-14, atol=0.0)
     grown = published(oracle, [at(2000.0, log_ratio=0.05)])
     assert_close(grown, [[2000.0, 2400.0 * np.exp(0.05)]], rtol=1e-14, atol=0.0)
+
+
+def test_a_late_rate_is_an_old_one_at_todays_price_of_the_underlying():
+    oracle = LateRateOracle(others=ExchangeRateOracle(), steps=2)
+    seen = published(oracle, [at(2000.0, log_ratio=-0.5), at(1500.0, log_ratio=-0.5)] * 2)
+    rate = 2400.0 / 2000.0
+    late = rate * np.exp([0.0, 0.0, -0.5, -0.5])
+    assert_close(seen[:, 1], late * seen[:, 0], rtol=1e-14, atol=0.0)
+    assert_close(seen[:, 0], [2000.0, 1500.0] * 2, rtol=1e-14, atol=0.0)
 
 
 def test_the_exchange_rate_follows_sales_of_the_underlying_only():

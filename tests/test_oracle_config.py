@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
+from jaxrisk import root_key, simulate
 from jaxrisk.errors import ConfigError
 from jaxrisk.market.oracle import AverageOracle, DeviationOracle, SpotOracle, opening_prices
-from jaxrisk.market.oracle_overlay import PrintOracle
+from jaxrisk.market.oracle_overlay import (
+    CappedOracle,
+    FaceValueOracle,
+    GrowthCapOracle,
+    PrintOracle,
+)
 from jaxrisk.run.build import build
 from jaxrisk.run.load import load_config, located
 from tests.helpers import assert_close
@@ -65,20 +71,36 @@ def test_every_key_of_an_oracle_is_built_and_said(tmp_path):
     oracle, market, said = built(
         tmp_path,
         'oracle = "deviation"\noracle_deviation = 0.005\noracle_heartbeat_hours = 24.0\n'
+        "oracle_rate_delay_hours = 6.0\n"
         "oracle_growth_cap = 0.0968\noracle_ceilings = { USDC = 1.04 }\n"
         "oracle_prices = { wstETH = 2500.0 }\n"
         "oracle_prints = { WETH = { change = 0.3, hour = 2.0, hours = 1.0 } }",
     )
-    assert isinstance(oracle, PrintOracle)
+    assert_close(opening_prices(oracle, market), [2000.0, 2500.0, 1.0], rtol=1e-14, atol=0.0)
+    outer = oracle
+    while not isinstance(outer, PrintOracle):
+        assert isinstance(outer, FaceValueOracle | CappedOracle | GrowthCapOracle)
+        outer = outer.others
+    oracle = outer
     # Steps of half an hour: hours 2 to 3 are steps 5 and 6.
     assert oracle.first.tolist() == [5.0, np.inf, np.inf]
     assert oracle.last.tolist() == [6.0, 0.0, 0.0]
-    assert_close(opening_prices(oracle, market), [2000.0, 2500.0, 1.0], rtol=1e-14, atol=0.0)
     for text in (
         "publishes on moves of 0.50% and after 24 h at the latest", "grow by at most 9.7% a year",
+        "ratios 6 h late",
         "USDC at most 1.04 USD", "wstETH hard-coded at 2500 USD", "WETH +30% for 1 h from hour 2",
     ):  # fmt: skip
         assert text in said
+
+
+def test_a_false_price_of_an_underlying_is_seen_of_what_is_seen_through_it(tmp_path):
+    keys = "oracle_prints = { WETH = { change = 0.5 } }"
+    oracle, *_ = built(tmp_path, f'oracle = "exchange_rate"\n{keys}')
+    assert isinstance(oracle, PrintOracle)
+    assert oracle.factor.tolist() == [1.5, 1.5, 1.0]
+    oracle, *_ = built(tmp_path, keys)
+    assert isinstance(oracle, PrintOracle)
+    assert oracle.factor.tolist() == [1.5, 1.0, 1.0]
 
 
 def test_times_are_taken_in_whole_steps(tmp_path):
@@ -99,6 +121,22 @@ def test_a_discount_opens_below_the_peg(tmp_path):
     assert "wstETH 10.0% a year below its peg until maturity" in said
 
 
+@pytest.mark.slow
+def test_a_venue_plays_with_every_key_at_once(tmp_path):
+    (tmp_path / "positions.csv").write_text(POSITIONS, encoding="utf-8")
+    path = tmp_path / "run.toml"
+    keys = (
+        'oracle = "average"\noracle_window_hours = 2.0\noracle_growth_cap = 0.05\n'
+        "oracle_ceilings = { USDC = 1.0 }\noracle_prints = { WETH = { change = -0.4 } }\n"
+    )
+    path.write_text(CONFIG + keys, encoding="utf-8")
+    system = build(load_config(path)).system
+    end = simulate(system, root_key(0), scenarios=2, steps=24, step_years=0.5 / 8760.0)
+    # Loan to value 0.75 of 0.86: 40 % off is a call at once.
+    assert (np.asarray(end.liquidated) > 0).all()
+    assert float(end.conservation_error.max()) < 1e-9
+
+
 def test_without_keys_the_venue_sees_the_market(tmp_path):
     oracle, _, said = built(tmp_path, "")
     assert isinstance(oracle, SpotOracle)
@@ -112,6 +150,11 @@ UNPEGGED = ('peg = "WETH"\nratio = 1.2', "price = 2400.0")
     ("keys", "peg", "text"),
     [
         ('oracle = "exchange_rate"', False, "venues.one.oracle: oracle without a source"),
+        (
+            "oracle_rate_delay_hours = 1.0",
+            False,
+            "one.oracle_rate_delay_hours: oracle without",
+        ),
         ("oracle_growth_cap = 0.1", False, "venues.one.oracle_growth_cap: oracle without a source"),
         (
             "oracle_discounts = { USDC = { rate = 0.1, maturity_days = 73.0 } }",

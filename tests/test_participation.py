@@ -1,6 +1,7 @@
 """Who bids in auctions by bids, and what they raise: by quadrature, by sampling, by the record."""
 
 import dataclasses
+import runpy
 from datetime import UTC, datetime
 
 import jax
@@ -17,6 +18,7 @@ from jaxrisk.run.auction_history import auction_totals, read_auctions, recorded_
 from jaxrisk.venue.bid_sale import SeizedLots, expected_sale, sampled_sale
 from jaxrisk.venue.participation import AuctionConditions, KeeperParticipation, log_likelihood
 from jaxrisk.venue.presets import maker_flip
+from tests.conftest import ROOT
 from tests.helpers import assert_close
 
 COUNT = 4
@@ -236,3 +238,15 @@ def test_an_auction_without_a_recorded_price_of_inclusion_takes_the_nearest(tmp_
     assert history.conditions.open_auctions.tolist() == [2.0, 2.0, 1.0, 1.0, 1.0]
     assert history.conditions.hours_known.tolist() == [0.0, 0.0, 0.0, 0.0, 2.0]
     assert history.unbid.tolist() == [False, False, False, True, False]
+
+
+@pytest.mark.slow
+def test_the_example_prints_the_record_beside_the_law(shared, capsys):
+    path = ROOT / "docs/examples/black_thursday.py"
+    runpy.run_path(str(path))["main"](shared / RECORD)
+    lines = {line[:34].strip(): line[34:].split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["recorded"] == ["1,461", "35.7%", "62,843", "8.28", "5.45"]
+    assert lines["published"] == ["36%", "8.32", "5.67"]
+    expected, sampled = lines["expected by the law"], lines["mean of 200 samples"]
+    number = lambda text: float(text.replace(",", ""))
+    assert_close(number(sampled[2]), number(expected[2]), rtol=0.01, atol=0.0)

@@ -51,7 +51,7 @@ def pegged(dtype=jnp.float64, base=None):
     )
 
 
-def shock(dtype=jnp.float64, *, multiplier=0.0, hours=6.0):
+def shock(dtype=jnp.float64, *, multiplier=0.0, hours=6.0, gap=0.0, gap_hours=3.0):
     return ParametrisedShock(
         diffusion=gbm(dtype),
         volatility_multiplier=jnp.asarray(multiplier, dtype),
@@ -60,6 +60,8 @@ def shock(dtype=jnp.float64, *, multiplier=0.0, hours=6.0):
         fall_years=jnp.asarray(hours * HOUR, dtype),
         recovery=jnp.asarray(0.25, dtype),
         recovery_years=jnp.asarray(4 * HOUR, dtype),
+        gap=jnp.asarray(gap, dtype),
+        gap_years=jnp.asarray(gap_hours * HOUR, dtype),
     )
 
 
@@ -257,6 +259,20 @@ def test_shock_falls_then_recovers(hours):
     share = (fallen - 0.25 * risen)[:, None]
     assert_close(reference[0], -share * [0.3, 0.4, 0.3], rtol=0.0, atol=1e-14)
     assert_close(market[1], -share * [0.3, 0.4, 0.35], rtol=0.0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("gap_hours", "step"), [(3.0, 2), (2.5, 2), (0.2, 0), (6.0, 5)])
+def test_a_gap_comes_at_once_and_leaves_the_whole_fall_as_it_is(gap_hours, step):
+    gap = 0.4
+    model = shock(gap=gap, gap_hours=gap_hours)
+    path = moves(model, scenarios=1, steps=12, step_years=HOUR).log_reference_return[0]
+    fall = np.asarray(model.fall)
+    steady = -(1 - gap) * fall / 6
+    expected = np.zeros((12, 3))
+    expected[:6] = steady
+    expected[step] -= gap * fall
+    expected[6:10] = 0.25 * fall / 4
+    assert_close(np.asarray(path) - DRIFT * HOUR, expected, rtol=0.0, atol=1e-14)
 
 
 def test_shock_noise_is_scaled_diffusion():

@@ -136,10 +136,8 @@ class Cell(NamedTuple):
 def _round(system: System, layout: tuple[Layout, ...]) -> VenueState:
     books = cut_books(system, layout)
     state = opening_state(system, books)
-    _, (venue,), _ = cascade_round(
-        system, books, state.market, state.venues, StepRules(step_years=jnp.asarray(0.0))
-    )
-    return venue
+    rules = StepRules(step_years=jnp.asarray(0.0))
+    return cascade_round(system, books, rules, state)[0].venues[0]
 
 
 def owed(kind: str, ltv: float) -> float:

@@ -122,6 +122,45 @@ def _path_quantiles(steps=48):
     return {name: np.array(values) for name, values in columns.items()}
 
 
+def _critical():
+    """The tables of critical points: one asset, two points, a corner without bad debt."""
+    change = np.linspace(0.0, -0.8, 9)
+    first, second = np.meshgrid(np.linspace(0.0, -0.6, 4), np.linspace(0.0, -0.3, 4), indexing="ij")
+    fall = -(first + second).ravel()
+    text = lambda name, count: np.full(count, name, dtype=object)
+    return {
+        "critical_points": {
+            "asset": text("WETH", 2),
+            "sold_asset": np.array(["WETH", "wstETH"], dtype=object),
+            "price_usd": np.array([2500.0, 1800.0]),
+            "price_change_frac": np.array([-0.2, -0.42]),
+            "distance_deviations": np.array([3.1, 7.4]),
+            "accounts": np.array([4, 11]),
+            "sold_usd": np.array([1.23e6, 6.5e6]),
+            "own_drop_frac": np.array([0.01, 0.04]),
+        },
+        "feedback": {
+            "asset": text("WETH", 9),
+            "sold_asset": text("WETH", 9),
+            "price_change_frac": change,
+            "forced_sales_usd": 2e7 * change**2,
+            "depth_cover": 2e7 / np.maximum(2e7 * change**2, 1.0),
+            "own_drop_frac": -0.3 * change,
+            "feedback_gain": 3.0 * change**2,
+            "amplification": np.where(3.0 * change**2 < 1.0, 2.0, np.inf),
+        },
+        "survival": {
+            "first_asset": text("WETH", 16),
+            "second_asset": text("wstETH", 16),
+            "first_change_frac": first.ravel(),
+            "second_change_frac": second.ravel(),
+            "liquidatable_debt_usd": 1e7 * fall,
+            "bad_debt_usd": 1e6 * np.maximum(fall - 0.5, 0.0),
+            "standing_debt_frac": 1.0 - 0.8 * fall,
+        },
+    }
+
+
 def _sensitivities():
     rows = [
         (
@@ -169,6 +208,7 @@ def tables():
         "accounts": _accounts(rng, 500),
         "liquidation_map": _liquidation_map(),
         "path_quantiles": _path_quantiles(),
+        **_critical(),
     }
 
 
@@ -213,6 +253,7 @@ def summary(tables):
             "toxic_share_frac": 0.012,
         },
         "sensitivities": _sensitivities(),
+        "critical": {"spectral_radius": 1.4},
         "data_quality": [
             "2 accounts (0.4 % of debt) are insolvent at the start: 0x9600…2745, 0x12ab…00ff.",
             "Collateral mix imputed for 0 % of debt.",
@@ -255,6 +296,7 @@ SECTIONS = (
     "Loss distribution",
     "Prices and losses over time",
     "Liquidation map",
+    "Critical points",
     "Who bears the loss",
     "Accounts behind the bad debt",
     "Sensitivities",
@@ -303,7 +345,7 @@ def test_sections_come_in_order_and_elements_close(report):
     outline = _Outline(report)
     assert outline.headings == list(SECTIONS)
     assert outline.open == []
-    assert len(outline.described) == 5
+    assert len(outline.described) == 7
     assert all(len(text) > 40 for text in outline.described)
 
 
@@ -367,6 +409,30 @@ def test_accounts_are_ranked_by_expected_bad_debt(report, tables):
     assert len(re.findall(r'title="0x[0-9a-f]{40}"', report)) == 20
 
 
+def test_critical_points_are_drawn_and_listed_nearest_first(report, summary, tables):
+    assert "Forced sales against the fall of each asset: WETH up to 12.8 M USD." in report
+    assert "down to 28.0 % at the worst corner, with 400 k USD of bad debt" in report
+    assert "log fall of 0.1: 1.4; such falls feed each other." in report
+    assert ">wstETH with WETH</th>" in report
+    assert report.index("<td>2.50 k</td>") < report.index("<td>1.80 k</td>")
+    calm = {**tables["survival"], "bad_debt_usd": np.zeros(16)}
+    assert "no bad debt</text>" in render_report(summary, {**tables, "survival": calm}, CONFIG)
+
+
+def test_losses_that_are_rounding_are_not_drawn(tables):
+    paths = tables["path_quantiles"]
+    lost = paths["quantity"] == "bad_debt_usd"
+    noise = {
+        name: np.where(lost, 1e-9 * np.arange(lost.size), values)
+        for name, values in paths.items()
+        if name.startswith("q0") or name in ("q25", "q50", "q75", "q95", "mean")
+    }
+    drawn = charts.fan({**paths, **noise})
+    assert drawn is not None
+    assert ">none</text>" in drawn
+    assert ">none</text>" not in (charts.fan(paths) or "")
+
+
 def test_missing_tables_and_figures_cost_a_sentence_each(summary):
     measures = {"bad_debt_usd": {"mean": 5.0, "standard_error": math.nan, "es_0.99": None}}
     bare = {"measures": measures, "run": summary["run"]}
@@ -374,7 +440,7 @@ def test_missing_tables_and_figures_cost_a_sentence_each(summary):
     outline = _Outline(text)
     assert outline.headings == list(SECTIONS)
     assert outline.described == []
-    assert text.count('class="missing"') == 8
+    assert text.count('class="missing"') == 9
     assert "5.00 USD (± n/a)" in text
     assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
 

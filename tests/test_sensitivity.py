@@ -90,7 +90,7 @@ def study(system: System, **options) -> list[Sensitivity]:
         steps=1,
         step_years=INSTANT_YEARS,
         rounds=1,
-        **options,
+        **{"extrapolate": False, **options},
     )
 
 
@@ -117,6 +117,7 @@ def published() -> list[Sensitivity]:
         kinds=KINDS,
         confidence=CONFIDENCE,
         width=WIDTH,
+        extrapolate=False,
     )
 
 
@@ -138,7 +139,9 @@ def test_every_row_says_how_it_was_obtained_and_how_wide_its_errors_are(publishe
     )
     for r in published:
         exact = r.parameter.startswith("insurance")
-        assert r.estimator == ("pathwise" if exact else f"smoothed gate, width {WIDTH:g}"), r
+        assert (r.estimator == "pathwise") is exact, r
+        known = ("pathwise", "likelihood", f"smoothed gate, width {WIDTH:g}", "bump, half the step")
+        assert r.estimator.startswith(known), r
         numbers = (r.value, r.derivative, r.standard_error, r.bump_derivative)
         assert np.isfinite([*numbers, r.bump_standard_error]).all(), r
         assert min(r.standard_error, r.bump_standard_error) >= 0.0, r
@@ -218,6 +221,31 @@ def test_smoothed_gate_approaches_the_closed_form_as_its_width_shrinks():
         assert_close(found.bump_derivative, expected, rtol=0.02, atol=0.0)
     assert errors[2] < 0.01, errors
     assert errors[0] > 3.0 * errors[1] > 9.0 * errors[2], errors
+
+
+def test_the_bias_of_a_wide_gate_is_seen_and_taken_away():
+    """Where half the width says something else beyond its noise; a narrow gate is left alone."""
+    expected = -DEBT * (1.0 + BONUS) * density(TRIGGER)
+    measure, kinds = ("liquidated_usd",), ("liquidation_threshold",)
+    run = lambda width, **more: study(
+        one_loan(), measures=measure, kinds=kinds, width=width, **more
+    )[0]
+    wide, raw = run(0.16, extrapolate=True), run(0.16)
+    assert wide.estimator == "smoothed gate, width 0.16 and 0.08, extrapolated"
+    assert abs(raw.derivative / expected - 1.0) > 0.05
+    assert abs(wide.derivative / expected - 1.0) < 0.02
+    narrow = run(0.02, extrapolate=True)
+    assert narrow.estimator == "smoothed gate, width 0.02"
+
+
+def test_a_gate_too_narrow_for_the_sample_gives_way_to_the_bump():
+    """No scenario meets a trigger within it, so its derivative is 0 without error: never shown."""
+    (found,) = study(
+        one_loan(), measures=("liquidated_usd",), kinds=("liquidation_threshold",), width=1e-9
+    )
+    assert found.estimator == "bump, half the step"
+    assert_close(found.derivative, found.bump_derivative, rtol=0.05, atol=0.0)
+    assert found.derivative != found.bump_derivative
 
 
 def test_smoothed_gate_of_a_volatility_in_closed_form():

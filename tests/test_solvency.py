@@ -16,6 +16,7 @@ from jaxrisk.measure.solvency import (
     debt_to_equity,
     debt_to_equity_delta,
     debt_to_equity_delta_by_side,
+    debt_to_equity_gamma,
     solvency_report,
 )
 from tests import books, reference
@@ -82,6 +83,28 @@ def test_delta_agrees_with_a_bump_of_the_log_price():
         )
         bumped = (jitted_ratio(system, up) - jitted_ratio(system, down)) / (2.0 * bump)
         assert_close(delta[asset], bumped, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("leverage", [1.5, 3.0, 8.0])
+def test_gamma_of_a_loop_is_the_slope_of_its_delta(leverage):
+    """With A = L and D = L - 1 per unit of equity: D A (A + D) = L (L - 1) (2 L - 1)."""
+    gamma = debt_to_equity_gamma(books.loops([leverage], threshold=0.95), PRICE)
+    expected = leverage * (leverage - 1.0) * (2.0 * leverage - 1.0)
+    assert_close(gamma[0, 0], expected, rtol=1e-10, atol=0.0)
+
+
+def test_gamma_of_a_system_is_the_bump_of_its_delta():
+    system, h = random_system(3), 1e-5
+    gamma = np.asarray(jax.jit(debt_to_equity_gamma)(system))
+    price = system.market.mid
+    for asset in range(3):
+        move = jnp.zeros(3).at[asset].set(h)
+        up, down = (jitted_delta(system, price * jnp.exp(s * move)) for s in (1.0, -1.0))
+        assert_close(gamma[asset], (up - down) / (2.0 * h), rtol=1e-6, atol=1e-5)
+    assert_close(gamma, gamma.T, rtol=1e-10, atol=1e-10)
+    # Without equity there is nothing to differentiate.
+    broke = debt_to_equity_gamma(system, price * jnp.array([1e-3, 1e-3, 1.0]))
+    assert np.isnan(np.asarray(broke)).all()
 
 
 def test_deltas_of_all_accounts_agree_with_the_reference_one_by_one():

@@ -54,6 +54,7 @@ def outcome(*, interest=(0.0, 0.0), residual=(0.0, 0.0), shortfall=(0.0, 0.0)):
         rounds=zero,
         unconverged=zero,
         conservation_error=zero,
+        overrun=zero,
     )
 
 

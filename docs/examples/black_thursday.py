@@ -86,4 +86,6 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).exists():
+        sys.exit("usage: python docs/examples/black_thursday.py FILE, the record named at the top")
     main(Path(sys.argv[1]))

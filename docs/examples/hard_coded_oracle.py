@@ -271,6 +271,7 @@ class VaultResult:
     Attributes:
         name: of the vault.
         weight: share of its assets in the failed market.
+        worth: of the shares still there at the last hour, at the price of the start, USD.
         recorded: change of its share price over the replay, the write-down included.
         stated: that of the engine under the vault's rule.
         marked: that of the engine with all losses seen at the market.
@@ -278,6 +279,7 @@ class VaultResult:
 
     name: str
     weight: float
+    worth: float
     recorded: float
     stated: float
     marked: float
@@ -308,7 +310,8 @@ def vault_case(folder: Path, index: int, *, hard_coded: bool, depth_usd: float) 
         and row["date"] == case.start[:10]
     )
     shares_left = end["total_assets_usd"] / end["share_price"]
-    weight = supplied / (shares_left * start["share_price"])
+    worth = shares_left * start["share_price"]
+    weight = supplied / worth
     one = system(folder, case, hours=hours, hard_coded=hard_coded, depth_usd=depth_usd)
     zero = jnp.asarray(0.0)
     vault = Vault(
@@ -320,6 +323,7 @@ def vault_case(folder: Path, index: int, *, hard_coded: bool, depth_usd: float) 
     return VaultResult(
         name=name,
         weight=vault.weights[0],
+        worth=worth,
         recorded=history.get(after, end)["share_price"] / start["share_price"] - 1.0,
         stated=float(stated[0]) - 1.0,
         marked=float(marked[0]) - 1.0,
@@ -364,16 +368,20 @@ def market_lines(folder: Path, depths: Sequence[float]) -> list[str]:
 
 def vault_lines(folder: Path, depth: float) -> list[str]:
     """Return the table of vaults."""
-    form = "{:<20}{:>9}{:>11}{:>11}{:>11}{:>15}"
-    lines = [
-        form.format("change of share", "weight", "recorded", "stated", "marked", "market oracle"),
-    ]
+    form = "{:<18}{:>8}{:>10}{:>9}{:>9}{:>15}{:>14}{:>12}"
+    heads = ("change of share", "weight", "recorded", "stated", "marked", "market oracle")
+    lines = [form.format(*heads, "recorded USD", "marked USD")]
     for index in range(len(VAULT_CASES)):
         told = vault_case(folder, index, hard_coded=True, depth_usd=depth)
         other = vault_case(folder, index, hard_coded=False, depth_usd=depth)
         changes = (told.recorded, told.stated, told.marked, other.marked)
         lines.append(
-            form.format(told.name, f"{told.weight:.1%}", *(f"{change:+.1%}" for change in changes))
+            form.format(
+                told.name,
+                f"{told.weight:.1%}",
+                *(f"{change:+.1%}" for change in changes),
+                *(f"{told.worth * change:,.0f}" for change in (told.recorded, told.marked)),
+            )
         )
     return lines
 
@@ -387,4 +395,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).exists():
+        sys.exit(
+            "usage: python docs/examples/hard_coded_oracle.py FOLDER, the record named at the top"
+        )
     main(Path(sys.argv[1]))

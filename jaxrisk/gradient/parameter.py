@@ -1,13 +1,16 @@
 """Named parameters of a system: where each one sits, and how a changed value is put back."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxrisk.gradient.law import gaussian_part
 from jaxrisk.market.correlation import correlation_factor
 from jaxrisk.market.history import Bootstrap, Replay
 from jaxrisk.market.liquidity import Liquidity
@@ -27,6 +30,7 @@ class Parameter:
         value: where it is now; 1 for a common factor on several numbers.
         apply: returns the system with another value.
         smooth: no trigger depends on it, so differentiating the exact simulation is valid.
+        law: only the probabilities of price moves depend on it, and these moves have a density.
         step: size of a bump, in the parameter's unit; `None` for a share of the value.
         lowest: smallest value that makes sense.
     """
@@ -35,6 +39,7 @@ class Parameter:
     value: float
     apply: Callable[[System, Float[Array, ""]], System]
     smooth: bool = False
+    law: bool = False
     step: float | None = None
     lowest: float = 0.0
 
@@ -64,9 +69,10 @@ def parameters(system: System, kinds: Sequence[str] = KINDS) -> list[Parameter]:
     found: list[Parameter] = []
     for kind in kinds:
         if kind == "volatility" and _has_volatility(system.paths):
-            found.append(Parameter(kind, 1.0, _with_volatility))
-        elif kind == "correlation" and _diffusion(system.paths) is not None:
-            found.append(Parameter(kind, 1.0, _with_correlation))
+            diffuses = gaussian_part(system.paths) is not None
+            found.append(Parameter(kind, 1.0, _with_volatility, law=diffuses))
+        elif kind == "correlation" and gaussian_part(system.paths) is not None:
+            found.append(Parameter(kind, 1.0, _with_correlation, law=True))
         elif kind == "depth":
             found.append(Parameter(kind, 1.0, _with_depth))
         elif kind in ("liquidation_threshold", "liquidation_bonus", "insurance"):
@@ -88,6 +94,54 @@ def with_values(
     for i, parameter in enumerate(parameters):
         system = parameter.apply(system, values[i])
     return system
+
+
+def leaf_parameter(
+    system: System,
+    name: str,
+    where: Callable[[Any], Any],
+    index: tuple[int, ...] = (),
+    *,
+    smooth: bool = False,
+    step: float | None = None,
+) -> Parameter:
+    """Return any single number of a system as a parameter.
+
+    Args:
+        system: with concrete numbers.
+        name: as it shall stand in tables.
+        where: from a system to one of its leaves, by attributes and positions alone, such as
+            `lambda s: s.venues[0].accounts.debt`.
+        index: of the number in the leaf.
+        smooth: no trigger depends on it; False where in doubt.
+        step: size of a bump; `None` for a share of the value.
+
+    Raises:
+        ValueError: that is no leaf, it holds no floating-point numbers, or the index is outside.
+    """
+    leaves, structure = jax.tree.flatten(system)
+    found = where(structure.unflatten(range(len(leaves))))
+    if not isinstance(found, int):
+        raise ValueError(f"parameter {name!r}: expected one leaf of the system, got {found!r}")
+    leaf = np.asarray(leaves[found])
+    if not np.issubdtype(leaf.dtype, np.floating):
+        raise ValueError(
+            f"parameter {name!r}: a leaf of {leaf.dtype}; a derivative needs floating-point numbers"
+        )
+    if len(index) != leaf.ndim or any(
+        not -size <= i < size for i, size in zip(index, leaf.shape, strict=True)
+    ):
+        raise ValueError(f"parameter {name!r}: index {index} into a leaf of shape {leaf.shape}")
+
+    def apply(system: System, value: Float[Array, ""]) -> System:
+        own = jax.tree.leaves(system)
+        own[found] = jnp.asarray(own[found]).at[index].set(value)
+        return structure.unflatten(own)
+
+    value = float(leaf[index])
+    if step is None and value == 0.0:
+        raise ValueError(f"parameter {name!r} is 0: state the size of a bump, `step`")
+    return Parameter(name, value, apply, smooth=smooth, step=step, lowest=-math.inf)
 
 
 def _of_venue(system: System, kind: str, index: int) -> Parameter:
@@ -149,14 +203,6 @@ def _has_volatility(paths: Any) -> bool:
     if isinstance(paths, Pegged):
         return _has_volatility(paths.base)
     return isinstance(paths, (Gbm, JumpDiffusion, ParametrisedShock, Bootstrap, Replay, GivenMoves))
-
-
-def _diffusion(paths: Any) -> Gbm | None:
-    if isinstance(paths, Gbm):
-        return paths
-    if isinstance(paths, (JumpDiffusion, ParametrisedShock)):
-        return paths.diffusion
-    return _diffusion(paths.base) if isinstance(paths, Pegged) else None
 
 
 def _with_correlation(system: System, factor: Float[Array, ""]) -> System:

@@ -1,12 +1,17 @@
-"""Sensitivities of losses across liquidations, each with its referee.
+"""A table of sensitivities: what is made of losses, by each parameter, each with its referee.
 
 Liquidation is a jump, so differentiating the exact simulation is wrong for whatever moves a
-trigger. Two estimators are used, each where it is valid, and both stand beside a central bump with
-common random numbers, which is the referee:
+trigger. `choose` says which estimator is valid for which row; beside each stands a central bump
+with common random numbers, which is the referee:
 
 * `pathwise`: the exact simulation differentiated; only for parameters no trigger depends on;
+* `likelihood ratio`: the exact simulation, and the score of its draws; for volatility and
+  correlation, where it is narrow enough;
 * `smoothed gate`: the simulation with smooth triggers of a stated width, differentiated; biased
-  by the width, so it is only as good as its agreement with the bump.
+  by the width, so where half the width says something else beyond its noise, the two are
+  extrapolated to no width;
+* `bump`: the exact simulation at half the referee's step; for what no other is valid for, or
+  where all others are noisy or far from the referee.
 
 Plain autodiff through a hard trigger is never returned.
 """
@@ -15,37 +20,23 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Key
 
-from jaxrisk.gradient.parameter import KINDS, Parameter, parameters, with_values
-from jaxrisk.system.book import Layout
-from jaxrisk.system.simulate import (
-    Outcome,
-    Plan,
-    cut_books,
-    layouts,
-    over_scenarios,
-    playing,
-    simulator,
-    step_rules,
-)
-from jaxrisk.system.system import StepRules, System
+from jaxrisk.gradient.check import FARTHEST_IN_ERRORS, Verdict, verdict
+from jaxrisk.gradient.choose import BUMP, LIKELIHOOD, PATHWISE, SMOOTHED, Choice, choose
+from jaxrisk.gradient.parameter import KINDS, Parameter, parameters
+from jaxrisk.gradient.study import Study, measure_of
+from jaxrisk.gradient.tail import Functional, mean_and_error
+from jaxrisk.system.simulate import Plan, layouts
+from jaxrisk.system.system import System
 
-MEASURES: dict[str, Callable[[Outcome], Float[Array, ""]]] = {
-    "bad_debt_usd": lambda o: jnp.sum(o.bad_debt),
-    "liquidated_usd": lambda o: jnp.sum(o.liquidated),
-    "borrower_loss_usd": lambda o: jnp.sum(o.borrower_loss),
-    "keeper_profit_usd": lambda o: jnp.sum(o.keeper_profit),
-    "supplier_loss_usd": lambda o: jnp.sum(o.supplier_loss),
-}
-
-# A verdict needs errors this narrow, and an estimate this many combined errors from the bump.
+# In a table of a run errors may be this wide; `check_gradient` asks for more.
 WIDEST_RELATIVE_ERROR = 0.10
-FARTHEST_IN_ERRORS = 4.0
-_ROUNDING = 1e-9
+# An estimate narrower than this is taken even where a later one would be narrower still.
+_NARROW_ENOUGH = 0.03
+# A bias of so many of its standard errors is taken away, at the price of more noise.
+_SEEN = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +44,8 @@ class Sensitivity:
     """One derivative and its check.
 
     Attributes:
-        measure: what is differentiated: a mean, or `<measure>.es_<confidence>`.
+        measure: what is differentiated: a mean, or `<measure>.es_<confidence>`,
+            `<measure>.var_<confidence>`, `<measure>.above_<level>`.
         parameter: with respect to what.
         value: the parameter's value.
         derivative: measure per unit of the parameter.
@@ -84,9 +76,12 @@ def sensitivities(
     step_years: float,
     measures: Sequence[str] = ("bad_debt_usd",),
     kinds: Sequence[str] = KINDS,
+    leaves: Sequence[Parameter] = (),
     confidence: float | None = None,
+    functionals: Sequence[Functional] = (),
     rounds: int = 3,
     width: float = 0.02,
+    extrapolate: bool = True,
     bump: float = 0.02,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[Sensitivity]:
@@ -98,175 +93,142 @@ def sensitivities(
         scenarios: how many scenarios, ids from 0.
         steps: number of steps.
         step_years: length of a step, in years.
-        measures: names in `MEASURES`.
+        measures: names in `MEASURES`; `<name>.<venue>` is that of one venue.
         kinds: kinds of parameters, see `parameters`.
+        leaves: further parameters, from `leaf_parameter`.
         confidence: also the expected shortfall of every measure at this level.
+        functionals: what else is made of every measure's losses.
         rounds: largest number of cascade rounds in a step.
         width: of the smoothed gate, in health.
+        extrapolate: also differentiate at half the width, which takes twice the time, and
+            extrapolate where the bias of the width is seen.
         bump: size of the bump, as a share of the parameter's value.
         on_progress: called with what is being computed.
 
     Raises:
-        ValueError: an unknown measure or kind.
+        ValueError: an unknown measure or kind, a loss that is not finite, or a value at risk
+            without a derivative.
     """
-    unknown = [m for m in measures if m not in MEASURES]
-    if unknown:
-        raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
-    chosen = parameters(system, kinds)
+    wanted = tuple(measure_of(system, name) for name in measures)
+    chosen = [*parameters(system, kinds), *leaves]
     if not chosen or not measures:
         return []
+    made = [Functional(), *functionals]
+    if confidence is not None:
+        made.insert(1, Functional("es", confidence))
     plan = Plan(steps=steps, rounds=rounds)
-    study = _Study(
-        system, key, chosen, tuple(measures), np.arange(scenarios), step_years,
-        plan, layouts(system, plan),
-    )  # fmt: skip
-    on_progress("bumps")
-    base = study.losses(system)
-    bumps = [study.bumped(parameter, bump) for parameter in chosen]
-    on_progress("gradients")
-    slopes = study.slopes(width)
-    rows = []
-    for m, measure in enumerate(measures):
-        tails: list[tuple[str, float | None]] = [(measure, None)]
-        if confidence is not None:
-            tails.append((f"{measure}.es_{confidence:g}", confidence))
-        for name, level in tails:
-            for p, parameter in enumerate(chosen):
-                estimate = _mean(_weighted(slopes[:, m, p], base[:, m], level))
-                low, high, size = bumps[p]
-                referee = _mean(_difference(low[:, m], high[:, m], base[:, m], level) / size)
-                rows.append(_row(name, parameter, estimate, referee, width))
-    return rows
+    study = Study(
+        system, key, chosen, wanted, np.arange(scenarios), step_years, plan, layouts(system, plan)
+    )
+    widths = (width, 0.5 * width) if extrapolate else (width,)
+    runs = _Runs(study, widths, bump, on_progress)
+    return [
+        runs.row(f"{measure}{functional.suffix}", m, p, functional)
+        for m, measure in enumerate(measures)
+        for functional in made
+        for p in range(len(chosen))
+    ]
 
 
 def agrees(estimate: tuple[float, float], referee: tuple[float, float]) -> bool:
     """Return whether an estimate passes against its bump, each given with its standard error.
 
     It fails when they disagree by more than four combined errors, and also when either error is
-    wider than a tenth of the bump: a check that cannot fail is none.
+    wider than a tenth of the bump: a check that cannot fail is none. Where both are 0 in every
+    scenario there is nothing to disagree on.
     """
-    (value, error), (bump, bump_error) = estimate, referee
-    widest = WIDEST_RELATIVE_ERROR * abs(bump)
-    narrow = error <= widest and bump_error <= widest
-    # Without noise only rounding is left between two equal derivatives.
-    farthest = FARTHEST_IN_ERRORS * math.hypot(error, bump_error) + _ROUNDING * abs(bump)
-    return bool(narrow and abs(value - bump) <= farthest)
+    said = verdict(estimate, referee, widest=WIDEST_RELATIVE_ERROR)
+    return said in (Verdict.AGREES, Verdict.NO_DEPENDENCE)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Study:
-    """What all estimators share: the system, the draws and the parameters."""
+class _Runs:
+    """The simulations of a table, each made once."""
 
-    system: System
-    key: Key[Array, ""]
-    parameters: list[Parameter]
-    measures: tuple[str, ...]
-    ids: np.ndarray
-    step_years: float
-    plan: Plan
-    layout: tuple[Layout, ...]
+    def __init__(
+        self,
+        study: Study,
+        widths: tuple[float, ...],
+        bump: float,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        self.study, self.widths, self.bump = study, widths, bump
+        on_progress("bumps")
+        self.base = study.losses(study.system)
+        self.ends = [study.bumped(parameter, bump) for parameter in study.parameters]
+        on_progress("gradients")
+        self.slopes = study.slopes(widths)
+        self.scores = study.scores()
+        self.nearer: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
 
-    def losses(self, system: System) -> Float[np.ndarray, "scenario measure"]:
-        """Return exact losses of a system of this shape; all calls share one simulation."""
-        rules = step_rules(system, self.plan, self.step_years)
-        books = cut_books(system, self.layout)
-        ended = simulator(self.plan)(system, books, rules, self.key, self.ids)
-        columns = [jax.vmap(MEASURES[m])(ended) for m in self.measures]
-        return np.stack([np.asarray(c, np.float64) for c in columns], axis=1)
-
-    def bumped(self, parameter: Parameter, share: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return losses below and above the parameter's value, and the distance between."""
-        size = share * abs(parameter.value) if parameter.step is None else parameter.step
-        dtype = self.system.market.price.dtype
-        # A capacity of nothing has no other side: there the difference is one-sided.
-        ends = (max(parameter.value - size, parameter.lowest), parameter.value + size)
-        low, high = (
-            self.losses(parameter.apply(self.system, jnp.asarray(end, dtype))) for end in ends
+    def row(self, name: str, m: int, p: int, functional: Functional) -> Sensitivity:
+        """Return one row of the table."""
+        parameter = self.study.parameters[p]
+        choice = choose(self.study.system, functional, parameter)
+        referee = self._difference(self.ends[p], m, functional)
+        label, estimate = self._best(choice, m, p, functional, referee)
+        return Sensitivity(
+            measure=name,
+            parameter=parameter.name,
+            value=parameter.value,
+            derivative=estimate[0],
+            standard_error=estimate[1],
+            estimator=label,
+            bump_derivative=referee[0],
+            bump_standard_error=referee[1],
+            agrees=agrees(estimate, referee),
         )
-        return low, high, ends[1] - ends[0]
 
-    def slopes(self, width: float) -> Float[np.ndarray, "scenario measure parameter"]:
-        """Return the derivatives of every scenario, each by its valid estimator."""
-        differentiate = self._differentiated()
-        result = differentiate(width)
-        smooth = np.array([p.smooth for p in self.parameters])
-        if smooth.any():
-            result[:, :, smooth] = differentiate(0.0)[:, :, smooth]
-        return result
+    def _best(
+        self, choice: Choice, m: int, p: int, functional: Functional, referee: tuple[float, float]
+    ) -> tuple[str, tuple[float, float]]:
+        """Return the first valid estimate that is narrow and near the bump, else the narrowest.
 
-    def _differentiated(self) -> Callable[[float], np.ndarray]:
-        """Return the function from a gate's width to all derivatives; width 0 is the exact rule.
-
-        Forwards: few parameters, no memory growth, and loops may end early.
+        In a cascade in which accounts set each other off within a gate's width, derivatives
+        through the gate explode, and scores are noisy over many steps: then the bump is what there
+        is. What is far from the bump in units of both errors is not taken at all.
         """
+        tried = []
+        for estimator in choice.valid:
+            label, estimate = self._estimate(estimator, m, p, functional)
+            apart = abs(estimate[0] - referee[0])
+            far = not apart <= FARTHEST_IN_ERRORS * math.hypot(estimate[1], referee[1])
+            narrow = estimate[1] <= _NARROW_ENOUGH * abs(estimate[0])
+            if estimator == PATHWISE or (narrow and not far):
+                return label, estimate
+            if estimator == BUMP or not far:
+                tried.append((label, estimate))
+        return min(tried, key=lambda one: one[1][1])
 
-        def bind(
-            values: Array, system: System, layout: tuple[Layout, ...], rules: StepRules, key: Array
-        ) -> Callable[[Int[Array, ""]], Array]:
-            def loss(values: Float[Array, " parameter"], scenario: Int[Array, ""]) -> Array:
-                changed = with_values(system, self.parameters, values)
-                books = cut_books(changed, layout)
-                ended = playing(self.plan, changed, books, rules, key)(scenario)
-                return jnp.stack([MEASURES[m](ended) for m in self.measures])
+    def _estimate(
+        self, estimator: str, m: int, p: int, functional: Functional
+    ) -> tuple[str, tuple[float, float]]:
+        losses = self.base[:, m]
+        if estimator == PATHWISE:
+            terms = functional.of_slopes(self.slopes[0][:, m, p], losses)
+            return estimator, mean_and_error(terms)
+        if estimator == SMOOTHED:
+            ways = [functional.of_slopes(slopes[:, m, p], losses) for slopes in self.slopes]
+            return _smoothed(self.widths, ways)
+        if estimator == LIKELIHOOD:
+            return estimator, mean_and_error(functional.of_scores(self.scores[:, p], losses))
+        if p not in self.nearer:
+            self.nearer[p] = self.study.bumped(self.study.parameters[p], self.bump, 0.5)
+        return f"{BUMP}, half the step", self._difference(self.nearer[p], m, functional)
 
-            return lambda scenario: jax.jacfwd(loss)(values, scenario)
-
-        run = over_scenarios(bind, self.plan.side_by_side)
-        opening = np.array([p.value for p in self.parameters])
-        values = jnp.asarray(opening, self.system.market.price.dtype)
-
-        def slopes(width: float) -> np.ndarray:
-            rules = step_rules(self.system, self.plan, self.step_years, width)
-            return np.array(
-                run((values, self.system, self.layout, rules, self.key), self.ids), np.float64
-            )
-
-        return slopes
-
-
-def _weighted(slopes: np.ndarray, losses: np.ndarray, confidence: float | None) -> np.ndarray:
-    """Return per-scenario terms whose mean is the derivative of the mean or of the shortfall.
-
-    Source: Rockafellar and Uryasev: the derivative of ES is the mean of the loss's derivative over
-    the tail, the quantile held.
-    """
-    if confidence is None:
-        return slopes
-    quantile = np.quantile(losses, confidence, method="higher")
-    return slopes * (losses >= quantile) / (1.0 - confidence)
+    def _difference(
+        self, ends: tuple[np.ndarray, np.ndarray, float], m: int, functional: Functional
+    ) -> tuple[float, float]:
+        low, high, size = ends
+        return mean_and_error(functional.of_ends(low[:, m], high[:, m], self.base[:, m]) / size)
 
 
-def _difference(
-    low: np.ndarray, high: np.ndarray, losses: np.ndarray, confidence: float | None
-) -> np.ndarray:
-    """Return per-scenario differences whose mean is the bump of the mean or of the shortfall."""
-    if confidence is None:
-        return high - low
-    quantile = np.quantile(losses, confidence, method="higher")
-    above = lambda x: np.maximum(x - quantile, 0.0)
-    return (above(high) - above(low)) / (1.0 - confidence)
-
-
-def _mean(terms: np.ndarray) -> tuple[float, float]:
-    error = float(np.std(terms, ddof=1) / math.sqrt(len(terms))) if len(terms) > 1 else math.inf
-    return float(np.mean(terms)), error
-
-
-def _row(
-    measure: str,
-    parameter: Parameter,
-    estimate: tuple[float, float],
-    referee: tuple[float, float],
-    width: float,
-) -> Sensitivity:
-    return Sensitivity(
-        measure=measure,
-        parameter=parameter.name,
-        value=parameter.value,
-        derivative=estimate[0],
-        standard_error=estimate[1],
-        estimator="pathwise" if parameter.smooth else f"smoothed gate, width {width:g}",
-        bump_derivative=referee[0],
-        bump_standard_error=referee[1],
-        agrees=agrees(estimate, referee),
-    )
+def _smoothed(widths: tuple[float, ...], ways: list[np.ndarray]) -> tuple[str, tuple[float, float]]:
+    """Return the widest gate's derivative, or the extrapolated one where its bias is seen."""
+    label = f"{SMOOTHED}, width {widths[0]:g}"
+    if len(ways) == 1:
+        return label, mean_and_error(ways[0])
+    limit = (4.0 * ways[1] - ways[0]) / 3.0
+    bias, noise = mean_and_error(ways[0] - limit)
+    if abs(bias) <= _SEEN * noise:
+        return label, mean_and_error(ways[0])
+    return f"{label} and {widths[1]:g}, extrapolated", mean_and_error(limit)

@@ -6,11 +6,16 @@ sales: the log price rises by as much, so there are two more, the cost of a purc
 that moves the log price by a given amount. All are elementwise over assets.
 """
 
+import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Self
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from jaxrisk.market.pool_impact import PoolImpact
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.smooth import safe_sqrt
@@ -25,13 +30,17 @@ _SERIES = tuple(2.0 * (-1.0) ** k / ((k + 2) * math.factorial(k)) for k in range
 
 @pytree
 class LinearImpact:
-    """Log price falls by `coefficient * volume / depth`: Kyle's lambda.
+    """Log price falls by `coefficient * volume / depth`: Kyle's lambda, price itself exponential.
 
     Attributes:
         coefficient: `(asset,)` log drop caused by selling `depth`.
     """
 
     coefficient: Assets
+
+    def of(self, asset: int) -> Self:
+        """Return the law of one asset alone."""
+        return dataclasses.replace(self, coefficient=self.coefficient[asset : asset + 1])
 
     def log_drop(self, volume: Assets, depth: Assets) -> Assets:
         """Return the log price drop `(asset,)`, >= 0."""
@@ -67,6 +76,10 @@ class SquareRootImpact:
     """
 
     coefficient: Assets
+
+    def of(self, asset: int) -> Self:
+        """Return the law of one asset alone."""
+        return dataclasses.replace(self, coefficient=self.coefficient[asset : asset + 1])
 
     def log_drop(self, volume: Assets, depth: Assets) -> Assets:
         """Return the log price drop `(asset,)`, >= 0."""
@@ -104,6 +117,63 @@ class SquareRootImpact:
 
 
 @pytree
+class ExponentialImpact:
+    """Price falls by `largest (1 - exp(-coefficient volume / (largest depth)))`, as a fraction.
+
+    Linear for small sales, and no sale takes the price down by more than a largest fall, at which
+    others buy all there is.
+
+    Source: Cont and Schaanning 2017, market impact with a floor.
+
+    Attributes:
+        coefficient: `(asset,)` fall per `volume / depth` of a small sale.
+        largest: `(asset,)` fall that no sale exceeds, as a fraction, inside (0, 1).
+    """
+
+    coefficient: Assets
+    largest: Assets
+
+    def of(self, asset: int) -> Self:
+        """Return the law of one asset alone."""
+        return dataclasses.replace(
+            self,
+            coefficient=self.coefficient[asset : asset + 1],
+            largest=self.largest[asset : asset + 1],
+        )
+
+    def _decay(self, volume: Assets, depth: Assets) -> Assets:
+        return self.coefficient * volume / (self.largest * depth)
+
+    def log_drop(self, volume: Assets, depth: Assets) -> Assets:
+        """Return the log price drop `(asset,)`, >= 0."""
+        return -jnp.log1p(self.largest * jnp.expm1(-self._decay(volume, depth)))
+
+    def proceeds(self, volume: Assets, depth: Assets) -> Assets:
+        """Return what the sale brings: `V (1 - l) + l^2 D (1 - exp(-y)) / c`, `y` the decay."""
+        y = self._decay(volume, depth)
+        mean = jnp.where(y > 0, -jnp.expm1(-y) / positive_or_one(y), 1.0)
+        return volume * (1.0 - self.largest * (1.0 - mean))
+
+    def volume_within(self, discount: Assets, depth: Assets) -> Assets:
+        """Return a volume whose average discount is within `discount`: first order, cautious."""
+        return 2.0 * _at_least_zero(discount) * depth / self.coefficient
+
+    def cost(self, volume: Assets, depth: Assets) -> Assets:
+        """Return what a purchase costs: `V (y + log(1 - l + l exp(-y))) / (y (1 - l))`."""
+        y = self._decay(volume, depth)
+        rise = y + jnp.log1p(self.largest * jnp.expm1(-y))
+        return volume * jnp.where(y > 0, rise / positive_or_one(y * (1.0 - self.largest)), 1.0)
+
+    def volume_for(self, log_move: Assets, depth: Assets) -> Assets:
+        """Return the volume that moves the log price by `log_move`, infinite where none does."""
+        share = -jnp.expm1(-_at_least_zero(log_move)) / self.largest
+        reached = share < 1
+        decay = -jnp.log1p(-jnp.where(reached, share, jnp.zeros_like(share)))
+        volume = decay * self.largest * depth / self.coefficient
+        return jnp.where(reached, volume, jnp.full_like(volume, jnp.inf))
+
+
+@pytree
 class DepthCurveImpact:
     """Walks a book of bids: cumulative depth at quoted price falls, linear in between.
 
@@ -119,6 +189,38 @@ class DepthCurveImpact:
 
     fall: Float[Array, " band"]
     share: Float[Array, "asset band"]
+
+    @classmethod
+    def from_bands(
+        cls,
+        fall: Sequence[float],
+        share: Sequence[float],
+        *,
+        assets: int,
+        dtype: np.dtype | type | None = None,
+    ) -> Self:
+        """Return one book for all assets, from bids down to each of a few falls.
+
+        Raises:
+            ValueError: falls or cumulative bids that do not rise, or falls outside (0, 1).
+        """
+        problems = [
+            f"{name} {list(values)}: expected numbers above 0 that rise from one to the next"
+            for name, values in (("fall", fall), ("share", share))
+            if list(values) != sorted(set(values)) or not all(x > 0 for x in values)
+        ]
+        if len(fall) != len(share) or not fall:
+            problems.append("fall and share: expected as many, and at least one")
+        if any(x >= 1 for x in fall):
+            problems.append(f"fall {list(fall)}: expected fractions below 1")
+        if problems:
+            raise ValueError("\n".join(problems))
+        array = lambda x: jnp.asarray(list(x), dtype or float)
+        return cls(fall=array(fall), share=jnp.tile(array(share)[None, :], (assets, 1)))
+
+    def of(self, asset: int) -> Self:
+        """Return the law of one asset alone."""
+        return dataclasses.replace(self, share=self.share[asset : asset + 1])
 
     def _walk(self, volume: Assets, depth: Assets) -> tuple[Array, Array, Array, Array]:
         """Return, of a sale, bids, fills, falls at the start of each band, and volume beyond.
@@ -178,7 +280,7 @@ class DepthCurveImpact:
         return self.volume_within(-jnp.expm1(-log_move), depth)
 
 
-ImpactLaw = LinearImpact | SquareRootImpact | DepthCurveImpact
+ImpactLaw = LinearImpact | SquareRootImpact | ExponentialImpact | DepthCurveImpact | PoolImpact
 
 
 def _at_least_zero(x: Array) -> Array:

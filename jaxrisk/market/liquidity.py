@@ -98,6 +98,16 @@ class Liquidity:
             variance=squared + memory * (market.variance - squared),
         )
 
+    def slippage(
+        self, market: Market, units: Float[Array, " asset"]
+    ) -> tuple[Float[Array, " asset"], Float[Array, " asset"]]:
+        """Return mean price and its discount to the mid, were `units` sold now; nothing is."""
+        mid, depth = market.mid, self.depth.now(market)
+        volume = units * mid
+        got = self.law.proceeds(volume, depth) / positive_or_one(volume)
+        share = jnp.where(volume > 0, got, jnp.ones_like(got))
+        return mid * share, 1.0 - share
+
     def sell(
         self, market: Market, units: Float[Array, " asset"]
     ) -> tuple[Market, Float[Array, " asset"]]:

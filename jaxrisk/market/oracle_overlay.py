@@ -123,6 +123,52 @@ class GrowthCapOracle:
 
 
 @pytree
+class Recalled:
+    """The state of another oracle and past exchange rates.
+
+    Attributes:
+        inner: state of the other oracle.
+        log_ratio: `(time, asset)` log rates, oldest first.
+    """
+
+    inner: Any
+    log_ratio: Float[Array, "time asset"]
+
+
+@pytree
+class LateRateOracle:
+    """Sees exchange rates as they were some steps ago, and prices as another oracle sees them now.
+
+        seen = price * rate some steps ago / rate now
+
+    Source: rates of staked tokens and vault shares that a bridge brings from another chain, where
+    the price of the underlying is read on the spot.
+
+    Attributes:
+        others: oracle of the prices.
+        steps: delay in steps, at least 1.
+    """
+
+    others: Oracle
+    steps: int = static()
+
+    def init(self, market: Market) -> Recalled:
+        """Return the opening state: the opening rates, as if they had always been so."""
+        past = jnp.broadcast_to(market.log_ratio, (self.steps + 1, market.price.shape[0]))
+        return Recalled(inner=self.others.init(market), log_ratio=past)
+
+    def observe(self, state: Recalled, market: Market) -> Recalled:
+        """Return the state after a step."""
+        past = jnp.concatenate([state.log_ratio[1:], market.log_ratio[None, :]])
+        return Recalled(inner=self.others.observe(state.inner, market), log_ratio=past)
+
+    def seen(self, state: Recalled, market: Market) -> Float[Array, " asset"]:
+        """Return the prices the venue works with."""
+        late = jnp.exp(state.log_ratio[0] - market.log_ratio)
+        return self.others.seen(state.inner, market) * late
+
+
+@pytree
 class LinearDiscountOracle:
     """Sees an asset at its underlying's price less a discount that runs out at maturity.
 

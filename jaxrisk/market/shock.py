@@ -13,9 +13,10 @@ from jaxrisk.numerics.pytree import pytree
 class ParametrisedShock:
     """A fall, a partial recovery, and noise around both.
 
-    With s(t) = min(t / fall_years, 1) − recovery min(max(t − fall_years, 0) / recovery_years, 1)
-    the log price of asset a follows −(fall_a + basis_fall_a) s(t), its reference price −fall_a
-    s(t), both plus the moves of the diffusion at its volatility times the multiplier.
+    With s(t) = (1 − gap) min(t / fall_years, 1) + gap [t ≥ gap_years]
+    − recovery min(max(t − fall_years, 0) / recovery_years, 1) the log price of asset a follows
+    −(fall_a + basis_fall_a) s(t), its reference price −fall_a s(t), both plus the moves of the
+    diffusion at its volatility times the multiplier.
 
     Attributes:
         diffusion: noise around the path.
@@ -25,6 +26,8 @@ class ParametrisedShock:
         fall_years: time from start to bottom, positive.
         recovery: share of both log falls that comes back.
         recovery_years: time from bottom to recovery, positive.
+        gap: share of both log falls that comes at once, in [0, 1].
+        gap_years: time from the start to that moment, positive.
     """
 
     diffusion: Gbm
@@ -34,6 +37,8 @@ class ParametrisedShock:
     fall_years: Float[Array, ""]
     recovery: Float[Array, ""]
     recovery_years: Float[Array, ""]
+    gap: Float[Array, ""]
+    gap_years: Float[Array, ""]
 
     def init(self) -> tuple[()]:
         """Return no state: the step index gives the time."""
@@ -67,8 +72,11 @@ class ParametrisedShock:
     ) -> Float[Array, " asset"]:
         """Return how much of a log fall, less its recovery, the next step adds."""
         down, up = self.fall_years / years, self.recovery_years / years
-        back = self.recovery * fall
-        fallen = _ramp(behind + 1, down, fall) - _ramp(behind, down, fall)
+        back, steady = self.recovery * fall, (1 - self.gap) * fall
+        fallen = _ramp(behind + 1, down, steady) - _ramp(behind, down, steady)
+        # The step that reaches the moment holds the gap, whatever rounding does to their ratio.
+        moment = jnp.ceil(self.gap_years / years - 1e-6)
+        fallen = fallen + jnp.where(behind + 1 == moment, self.gap * fall, 0)
         return fallen - (_ramp(behind + 1 - down, up, back) - _ramp(behind - down, up, back))
 
 

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxrisk.market.impact import ImpactLaw
-from jaxrisk.system.avalanche import Triggers, log_drops
+from jaxrisk.system.avalanche import FallsBySales, Triggers, log_drops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class CriticalPoints:
 
 def critical_points(
     triggers: Triggers,
-    law: ImpactLaw,
+    law: FallsBySales,
     depth: Float[Array, ""],
     *,
     log_price: float,
@@ -70,7 +69,7 @@ def critical_points(
 
 def feedback_gain(
     triggers: Triggers,
-    law: ImpactLaw,
+    law: FallsBySales,
     depth: Float[Array, ""],
     log_price: Float[Array, "*price"],
     width: Float[Array, ""],
@@ -92,6 +91,30 @@ def feedback_gain(
     more = jnp.searchsorted(falling, width - log_price, side="left")
     drop = lambda count: log_drops(law, triggers.sold[count], depth)
     return (drop(more) - drop(fallen)) / width
+
+
+def clearing_gap(
+    triggers: Triggers,
+    law: FallsBySales,
+    depth: Float[Array, ""],
+    log_price: Float[Array, "*price"],
+) -> Float[Array, "*price"]:
+    """Return how far the least clearing log price lies below the greatest, which is the one played.
+
+    0 where the clearing price is unique. An account whose own sale takes the price below its own
+    trigger makes two of them, so with large accounts there are gaps where the feedback gain is
+    below 1; with many small ones there are none there.
+
+    Source: greatest and least fixed point of a monotone map (Tarski 1955).
+
+    Args:
+        triggers: the accounts.
+        law: impact law with one asset.
+        depth: of that asset.
+        log_price: log prices without sales.
+    """
+    greatest = triggers.cleared(law, depth, log_price)[1]
+    return greatest - triggers.cleared_last(law, depth, log_price)[1]
 
 
 def amplification(gain: Float[Array, "*price"]) -> Float[Array, "*price"]:

@@ -19,6 +19,7 @@ from jaxrisk.measure.owner import account_health
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
+from jaxrisk.system.claim_prices import followed
 from jaxrisk.system.execution import play_of
 from jaxrisk.system.margin_book import MarginFigures, slot_of
 from jaxrisk.system.system import System
@@ -70,24 +71,21 @@ def with_pegged(market: Market, moves: Bool[Array, " asset"]) -> Bool[Array, " a
     return moves | select(moves, market.underlying)
 
 
-def moved_price(
-    venue: Venue, market: Market, moves: Bool[Array, " asset"], change: Float[Array, ""]
-) -> Float[Array, " asset"]:
-    """Return the prices the venue sees once some market prices have changed and stayed there.
+def moved_market(system: System, moves: Bool[Array, " asset"], change: Float[Array, ""]) -> Market:
+    """Return the market once some prices have changed and stayed there.
 
-    A delayed oracle has caught up. A pegged asset keeps its exchange rate and goes with its
-    underlying; moved alone, only an oracle of market prices sees it.
+    A pegged asset keeps its exchange rate and goes with its underlying; moved alone, only an oracle
+    of market prices sees it. A claim on a venue follows what is behind it.
 
     Args:
-        venue: the venue, for its oracle.
-        market: the market at rest.
+        system: the system at rest.
         moves: `(asset,)` which assets move.
         change: price change as a fraction, above −1; −0.3 is a fall of 30 %.
     """
+    market = system.market
     together = with_pegged(market, moves)
     factor = jnp.where(together, 1.0 + change, jnp.ones_like(change))
-    moved = dataclasses.replace(market, price=market.price * factor)
-    return opening_prices(venue.oracle, moved)
+    return followed(system, dataclasses.replace(market, price=market.price * factor))
 
 
 def within_liquidation(venue: Venue, price: Float[Array, " asset"]) -> LiquidationMap:
@@ -142,6 +140,8 @@ def liquidation_map(
 ) -> LiquidationMap:
     """Return what each venue could liquidate after each instantaneous move, leaves `(venue, grid)`.
 
+    Delayed oracles have caught up.
+
     Args:
         system: the system.
         changes: `(grid,)` price changes as fractions, above −1.
@@ -152,8 +152,9 @@ def liquidation_map(
         moves = jnp.arange(len(system.assets)) == moves
 
     def after(change: Float[Array, ""]) -> LiquidationMap:
+        market = moved_market(system, moves, change)
         totals = [
-            within_liquidation(venue, moved_price(venue, system.market, moves, change))
+            within_liquidation(venue, opening_prices(venue.oracle, market))
             for venue in system.venues
         ]
         return jax.tree.map(lambda *scalars: jnp.stack(scalars), *totals)

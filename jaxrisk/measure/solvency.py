@@ -132,6 +132,28 @@ def debt_to_equity_delta_by_side(
     return _where_solvent(solvent, asset_side), _where_solvent(solvent, debt_side)
 
 
+def debt_to_equity_gamma(
+    subject: Subject, price: Float[Array, " asset"] | None = None
+) -> Float[Array, "asset asset"]:
+    """Return the second derivatives of debt-to-equity in each pair of log prices.
+
+    For debt D in what does not move against assets A in one asset that is D A (A + D) / E^3: how
+    much faster leverage builds the farther prices have fallen. NaN throughout where there is no
+    positive equity. Arguments and errors as in `balance_sheet`.
+    """
+    price = _price(subject, price)
+    held, owed = _units(subject, price)
+
+    def ratio(log_price: Array) -> Array:
+        values = jnp.exp(log_price)
+        return BalanceSheet(
+            assets=jnp.sum(held * values), debt=jnp.sum(owed * values)
+        ).debt_to_equity
+
+    solvent = balance_sheet(subject, price).equity > 0
+    return _where_solvent(solvent, jax.hessian(ratio)(jnp.log(price)))
+
+
 def account_debt_to_equity_delta(
     venue: Venue, price: Float[Array, " asset"]
 ) -> Float[Array, "asset account"]:

@@ -30,7 +30,7 @@ from jaxrisk.numerics.pytree import pytree
 
 # An edge farther out than this many deviations bounds nothing: no draw gets near it.
 _FARTHEST = 40.0
-# A stratum narrower than this has its probability from the density at its middle.
+# A stratum narrower than this has its probability from the density at its end.
 _NARROW = 1e-3
 
 
@@ -182,17 +182,20 @@ def _stratified_jvp(primals: tuple, tangents: tuple) -> tuple:
     z, z_low, z_high = (_standard(edge, mean, deviation) for edge in (x, low, high))
     move_low = jnp.where(jnp.isfinite(low), dlow, 0.0) - dmean - z_low * ddeviation
     move_high = jnp.where(jnp.isfinite(high), dhigh, 0.0) - dmean - z_high * ddeviation
-    stratum = _mass(z_low, z_high)
-    quantile = jnp.clip(_mass(z_low, z) / stratum, 0.0, 1.0)
-    # A ratio of densities, not a density over another: both may be too small to write down.
-    beside = lambda edge: jnp.exp(0.5 * (z - edge) * (z + edge))
-    dx = (
-        dmean
-        + z * ddeviation
-        + (1.0 - quantile) * beside(z_low) * move_low
-        + quantile * beside(z_high) * move_high
+    # Mirrored where the stratum is in the upper tail: no digits are lost to 1 - p.
+    mirrored = z_low + z_high > 0
+    own = jnp.where(mirrored, -z, z)
+    left, right = (
+        jnp.where(mirrored, -other, edge) for edge, other in ((z_low, z_high), (z_high, z_low))
     )
-    rise = normal_density(z_high) * move_high - normal_density(z_low) * move_low
+    stratum, below = _mass(left, right), _mass(left, own)
+    to_left = jnp.clip(below / stratum, 0.0, 1.0)
+    quantile = jnp.where(mirrored, 1.0 - to_left, to_left)
+    at_low, at_high = normal_density(z_low), normal_density(z_high)
+    here = jnp.maximum(normal_density(z), jnp.finfo(x.dtype).tiny)
+    pull = (1.0 - quantile) * at_low * move_low + quantile * at_high * move_high
+    dx = dmean + z * ddeviation + pull / here
+    rise = at_high * move_high - at_low * move_low
     return (x, score), (dx, rise / (stratum * deviation))
 
 
@@ -229,12 +232,11 @@ def _standard(
     return jnp.clip(z, -_FARTHEST, _FARTHEST)
 
 
-def _mass(low: Float[Array, ""], high: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the normal probability between two standard values, not negative, in either tail."""
-    # Both in the lower tail where the stratum is in the upper one: no digits are lost to 1 - p.
-    sign = jnp.where(low + high > 0, -1.0, 1.0).astype(low.dtype)
-    left, right = jnp.where(sign > 0, low, -high), jnp.where(sign > 0, high, -low)
+def _mass(left: Float[Array, ""], right: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the normal probability between two standard values of the lower tail, above 0."""
     wide = normal_cdf(right) - normal_cdf(left)
-    narrow = normal_density(0.5 * (left + right)) * (right - left)
-    mass = jnp.where(right - left < _NARROW, narrow, wide)
+    # From the density at an end, to second order in the width.
+    width = right - left
+    narrow = normal_density(right) * width * (1.0 + 0.5 * right * width)
+    mass = jnp.where(width < _NARROW, narrow, wide)
     return jnp.maximum(mass, jnp.finfo(mass.dtype).tiny)

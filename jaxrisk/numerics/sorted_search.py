@@ -74,11 +74,11 @@ class SortedSearch:
             steps=steps,
         )
 
-    def below(self, x: Float[Array, ""], *, equal: bool = False) -> Int[Array, ""]:
+    def below(self, x: Float[Array, "*query"], *, equal: bool = False) -> Int[Array, "*query"]:
         """Return how many values are below `x`, or with `equal` at most `x`.
 
         Args:
-            x: less than infinity.
+            x: each less than infinity.
             equal: count values equal to `x` too.
         """
         at = (x - self.first) * self.per_unit

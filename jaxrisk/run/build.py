@@ -1,6 +1,7 @@
 """From a configuration to a system: book, venues, market, and what is worth knowing about them."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from jaxrisk.errors import ConfigError, DataError
 from jaxrisk.market.state import Market
 from jaxrisk.measure.exposure import volatile_assets
 from jaxrisk.measure.vault import Vault
-from jaxrisk.run.build_claims import claim_texts, put_claims
+from jaxrisk.run.assumptions import assumptions
+from jaxrisk.run.build_behaviour import build_halts, with_owners
+from jaxrisk.run.build_claims import put_claims
 from jaxrisk.run.build_market import (
+    HOURS_A_YEAR,
     build_liquidity,
     build_paths,
     read_history,
     volatilities,
 )
-from jaxrisk.run.build_oracle import build_oracle, oracle_text
+from jaxrisk.run.build_oracle import build_oracle
 from jaxrisk.run.config import Config, RunSection, VaultSection, VenueSection
 from jaxrisk.run.contract_book import contract_accounts
 from jaxrisk.run.generate import generate_positions
@@ -27,16 +31,14 @@ from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.margin_tiers import read_margin_tiers
 from jaxrisk.run.real_book import read_user_totals
 from jaxrisk.run.tables import PositionTable, read_positions
-from jaxrisk.system.policy import BestPair, Keeper, ProRata
+from jaxrisk.system.engine import Choice, choices
+from jaxrisk.system.policy import BestPair, Capital, Keeper, ProRata
 from jaxrisk.system.system import System
 from jaxrisk.venue.account import Accounts, account_ids
-from jaxrisk.venue.band_conversion import BandConversion
-from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.lender_auctions import LenderAuctions
 from jaxrisk.venue.margin_accounts import MarginAccounts
 from jaxrisk.venue.presets import PRESETS, Terms
 from jaxrisk.venue.presets.instruments import underlying_of
-from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.vault_share import VaultLoss, VaultShare
 from jaxrisk.venue.venue import Pool, Venue
 
@@ -62,6 +64,7 @@ class Built:
 
     Attributes:
         system: ready to simulate.
+        engines: what plays each venue.
         books: names of the accounts, one entry a venue.
         volatile: `(asset,)` assets that move in a joint fall: pegged to or as volatile as them.
         synthetic: the book is generated.
@@ -71,6 +74,7 @@ class Built:
     """
 
     system: System
+    engines: tuple[Choice, ...]
     books: tuple[VenueBook, ...]
     volatile: np.ndarray
     synthetic: bool
@@ -81,12 +85,6 @@ class Built:
 
 # Options of presets that stand in [venues.NAME] itself; all others in its table of options.
 _SECTION_OPTIONS = ("deployment", "collateral", "loan", "liquidation_loan_to_value")
-
-_DRIFT = {
-    "gbm": "; expected returns are zero",
-    "jump_diffusion": "; expected returns are zero",
-    "bootstrap": "; returns keep the mean of the history",
-}
 
 
 def build(config: Config) -> Built:
@@ -120,19 +118,29 @@ def build(config: Config) -> Built:
         liquidity=build_liquidity(config, history, dtype),
         venues=tuple(venues),
         keeper=_keeper(config, dtype),
+        halts=build_halts(config.halts, tuple(config.venues), dtype),
     )
     system = put_claims(config, system, [book.account_id for book in books])
+    system = with_owners(system, [book.owner for book in books], config.owners, config.policies)
     return Built(
         system=system,
+        engines=_engines(config, system),
         books=tuple(books),
         volatile=volatile_assets(market),
         synthetic=positions.synthetic,
         data_quality=tuple(notes),
-        assumptions=_assumptions(config, venues),
+        assumptions=assumptions(config, system.venues),
         vaults=tuple(
             _vault(name, section, config, venues, dtype) for name, section in config.vaults.items()
         ),
     )
+
+
+def _engines(config: Config, system: System) -> tuple[Choice, ...]:
+    try:
+        return choices(system, config.run.engine)
+    except ValueError as error:
+        raise ConfigError(f'run.engine: {error}; expected "auto" or "dense"') from error
 
 
 def _vault(
@@ -287,8 +295,9 @@ def _accounts(
     here, source = table.venue == name, table.file or table.source
     if not here.any():
         raise DataError(f"{source}: no position on venue {name}; add some or drop the venue")
-    contracts = PRESETS[section.preset].contracts
-    if not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
+    preset = PRESETS[section.preset]
+    contracts = preset.contracts
+    if preset.debts and not (contracts or (table.amount[here & (table.side == "debt")] > 0).any()):
         raise DataError(f"{source}: nobody on venue {name} owes; add debts or drop the venue")
     own = {
         "account_id": table.account_id[here],
@@ -395,57 +404,20 @@ def _note_liquidity(
 
 
 def _keeper(config: Config, dtype: np.dtype) -> Keeper:
-    keeper = config.keeper
+    keeper, number = config.keeper, lambda x: jnp.asarray(x, dtype)
+    capital = None
+    if keeper.capital_usd is not None and keeper.capital_half_life_hours is not None:
+        capital = Capital(
+            amount=number(keeper.capital_usd),
+            recovery_rate=number(math.log(2.0) * HOURS_A_YEAR / keeper.capital_half_life_hours),
+        )
     return Keeper(
-        minimum_return=jnp.asarray(keeper.minimum_return, dtype),
+        minimum_return=number(keeper.minimum_return),
         choice=BestPair() if keeper.policy == "best_pair" else ProRata(),
-        cost=jnp.asarray(keeper.cost_usd, dtype) if keeper.cost_usd > 0 else None,
-    )
-
-
-_EXECUTION_NOTES = {
-    AbsorbedStock: "accounts are absorbed at once, and the stock is sold later",
-    AuctionedLots: "accounts are seized at once up to the ceilings, lots sold as their ask falls",
-    DepositPool: "deposits pay for liquidations at once and neither come nor go; depositors sell a "
-    "stated share of what they get at almost any price and hold the rest",
-    LenderAuctions: "lenders leave their deposits where they are; loans that those do not back are "
-    "kicked once the market is below their neutral price",
-    BandConversion: "outsiders trade the bands to the market price in every round; what they sell "
-    "back moves no price",
-    MarginAccounts: "contracts are closed by market orders that sell and buy what they hedge into, "
-    "at any price; whoever stands outside of the book pays and is paid in cash, and is never "
-    "deleveraged; deleveraging closes at bankruptcy prices, and where market orders cost more than "
-    "an account has it takes unrealised profit",
-}
-
-
-def _assumptions(config: Config, venues: Sequence[Venue]) -> tuple[str, ...]:
-    impact = config.impact
-    executions = [
-        f"{venue.name}: {_EXECUTION_NOTES[type(venue.execution)]}"
-        for venue in venues
-        if type(venue.execution) in _EXECUTION_NOTES
-    ]
-    executions += [
-        f"{name}: staked coverage is slashed as soon as there is a deficit, and stakers stay"
-        for name, section in config.venues.items()
-        if section.coverage
-    ]
-    return (
-        f"prices: {config.market.model.replace('_', ' ')}, steps of {config.run.step_hours:g} h"
-        + _DRIFT.get(config.market.model, ""),
-        "oracles: " + ", ".join(f"{name} {oracle_text(v)}" for name, v in config.venues.items()),
-        f"forced sales: {impact.kind.replace('_', ' ')} impact, {impact.permanent_share:.0%} of it "
-        f"permanent, the rest fades with a half-life of {impact.half_life_hours:g} h; depth falls "
-        "with volatility and with the forced flow",
-        f"keepers: {config.keeper.policy.replace('_', ' ')}, {config.keeper.cost_usd:g} USD a "
-        "call; calls are rationed to what can be sold without a loss",
-        "account holders do nothing: no top-ups, no repayments, no new positions",
-        "suppliers do not withdraw; collateral earns no interest",
-        *claim_texts(config),
-        "caps and ceilings do not act, for nobody opens anything; frozen reserves and governance "
-        "actions are not modelled",
-        *executions,
+        cost=number(keeper.cost_usd) if keeper.cost_usd > 0 else None,
+        capital=capital,
+        latency=number(keeper.latency_steps) if keeper.latency_steps else None,
+        congestion=number(keeper.congestion) if keeper.congestion > 0 else None,
     )
 
 

@@ -14,9 +14,16 @@ from jaxrisk.market.correlation import (
     uniform_correlation,
 )
 from jaxrisk.market.history import Bootstrap, Replay, log_returns, realised_volatility
-from jaxrisk.market.impact import DepthCurveImpact, ImpactLaw, LinearImpact, SquareRootImpact
+from jaxrisk.market.impact import (
+    DepthCurveImpact,
+    ExponentialImpact,
+    ImpactLaw,
+    LinearImpact,
+    SquareRootImpact,
+)
 from jaxrisk.market.liquidity import Liquidity, RespondingDepth
 from jaxrisk.market.paths import Gbm, JumpDiffusion, Pegged
+from jaxrisk.market.pool_impact import PoolImpact
 from jaxrisk.market.shock import ParametrisedShock
 from jaxrisk.run.config import Config
 from jaxrisk.run.prices import PriceTable, read_prices
@@ -179,6 +186,8 @@ def _diffusion_paths(config: Config, diffusion: Gbm, array: Any) -> Any:
             fall_years=array(shock.hours / HOURS_A_YEAR),
             recovery=array(shock.recovery),
             recovery_years=array(shock.recovery_hours / HOURS_A_YEAR),
+            gap=array(shock.gap),
+            gap_years=array((shock.gap_hours or shock.hours) / HOURS_A_YEAR),
         )
     return diffusion
 
@@ -209,7 +218,17 @@ def _impact_law(config: Config, array: Any) -> ImpactLaw:
     if impact.kind == "depth_curve":
         share = np.broadcast_to(np.asarray(impact.band_depths), (count, len(impact.bands)))
         return DepthCurveImpact(fall=array(impact.bands), share=array(share))
+    pooled = impact.kind == "concentrated"
+    if pooled or impact.kind == "constant_product":
+        return PoolImpact(
+            ends=array(impact.range_ends if pooled else ()),
+            liquidity=array(np.tile(impact.range_liquidity if pooled else (1.0,), (count, 1))),
+            fee=array(np.full(count, impact.pool_fee)),
+        )
     coefficient = array(np.full(count, impact.coefficient))
+    if impact.kind == "exponential":
+        largest = array(np.full(count, impact.largest_fall))
+        return ExponentialImpact(coefficient=coefficient, largest=largest)
     if impact.kind == "linear":
         return LinearImpact(coefficient=coefficient)
     return SquareRootImpact(coefficient=coefficient)

@@ -21,6 +21,7 @@ from jaxrisk.market.oracle_overlay import (
     CappedOracle,
     FaceValueOracle,
     GrowthCapOracle,
+    LateRateOracle,
     LinearDiscountOracle,
     PrintOracle,
 )
@@ -43,9 +44,12 @@ def build_oracle(name: str, section: VenueSection, run: RunSection, market: Mark
     problems = _without_source(name, section, market) + _late_prints(name, section, run)
     if problems:
         raise ConfigError(problems)
-    oracle = _source(section, run, market)
     number = lambda value: jnp.asarray(value, market.price.dtype)
     by_asset = lambda table, rest: number([table.get(asset, rest) for asset in market.assets])
+    oracle = _source(section, run, market)
+    if section.oracle_rate_delay_hours is not None:
+        oracle = LateRateOracle(others=oracle, steps=_steps(section.oracle_rate_delay_hours, run))
+    oracle = _with_prints(oracle, section, run, market, by_asset)
     if section.oracle_growth_cap is not None:
         growth = section.oracle_growth_cap * run.step_hours / _HOURS_A_YEAR
         oracle = GrowthCapOracle(
@@ -69,13 +73,11 @@ def build_oracle(name: str, section: VenueSection, run: RunSection, market: Mark
     for asset, price in section.oracle_prices.items():
         index = market.assets.index(asset)
         oracle = FaceValueOracle(others=oracle, face_value=number(price), asset=index)
-    return _with_prints(oracle, section, run, by_asset)
+    return oracle
 
 
 def _source(section: VenueSection, run: RunSection, market: Market) -> Oracle:
     """Return the oracle that reads the market."""
-    # A delay or window longer than the run reads the first price throughout.
-    steps = lambda hours: max(1, min(math.ceil(hours / run.step_hours), run.steps))
     if section.oracle == "exchange_rate":
         return ExchangeRateOracle()
     if section.oracle == "fixed":
@@ -91,16 +93,30 @@ def _source(section: VenueSection, run: RunSection, market: Market) -> Oracle:
         )
     if section.oracle == "delayed":
         assert section.oracle_delay_hours is not None
-        return DelayedOracle(steps=steps(section.oracle_delay_hours))
+        return DelayedOracle(steps=_steps(section.oracle_delay_hours, run))
     if section.oracle == "average":
         assert section.oracle_window_hours is not None
-        return AverageOracle(steps=steps(section.oracle_window_hours))
+        return AverageOracle(steps=_steps(section.oracle_window_hours, run))
     return SpotOracle()
 
 
-def _with_prints(oracle: Oracle, section: VenueSection, run: RunSection, by_asset: Row) -> Oracle:
-    """Return the oracle with its false prices, in whole steps."""
-    prints = section.oracle_prints
+def _steps(hours: float, run: RunSection) -> int:
+    """Return hours in whole steps; a time longer than the run reads the first price throughout."""
+    return max(1, min(math.ceil(hours / run.step_hours), run.steps))
+
+
+def _with_prints(
+    oracle: Oracle, section: VenueSection, run: RunSection, market: Market, by_asset: Row
+) -> Oracle:
+    """Return the oracle with its false prices, in whole steps.
+
+    A false price of an underlying is one of every pegged asset that is seen through it.
+    """
+    prints = dict(section.oracle_prints)
+    if section.oracle == "exchange_rate" and market.underlying is not None:
+        for asset, followed in zip(market.assets, market.underlying, strict=True):
+            if market.assets[followed] in prints:
+                prints.setdefault(asset, prints[market.assets[followed]])
     if not prints:
         return oracle
     first = {a: math.floor(own.hour / run.step_hours) + 1.0 for a, own in prints.items()}
@@ -128,6 +144,11 @@ def _without_source(name: str, section: VenueSection, market: Market) -> list[st
         problems.append(
             f"venues.{name}.oracle: oracle without a source: exchange_rate reads the ratio of "
             'pegged assets and no asset has a peg; give assets.NAME.peg, or use "spot"'
+        )
+    if section.oracle_rate_delay_hours is not None and not pegged:
+        problems.append(
+            f"venues.{name}.oracle_rate_delay_hours: oracle without a source: no asset has a peg, "
+            "so there is no ratio that could be late; give assets.NAME.peg, or drop it"
         )
     if section.oracle_growth_cap is not None and not pegged:
         problems.append(
@@ -163,6 +184,8 @@ def oracle_text(section: VenueSection) -> str:
     }.get(section.oracle, section.oracle.replace("_", " "))
     if section.oracle_heartbeat_hours is not None:
         text += f" and after {section.oracle_heartbeat_hours:g} h at the latest"
+    if section.oracle_rate_delay_hours is not None:
+        text += f", ratios {section.oracle_rate_delay_hours:g} h late"
     if section.oracle_growth_cap is not None:
         text += f", ratios grow by at most {section.oracle_growth_cap:.1%} a year"
     for asset, discount in section.oracle_discounts.items():

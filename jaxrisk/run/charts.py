@@ -303,6 +303,10 @@ def _fan_panel(axes: "Axes", name: str, table: Table) -> None:
     axes.set_title(f"{title}, {'USD' if price or name.endswith('_usd') else ''}".rstrip(", "))
     axes.set_xlabel(unit)
     axes.set_xlim(float(np.min(time)), float(np.max(time)))
+    if not price and max(np.max(np.abs(table[q][rows])) for q in ("q95", "mean")) <= DUST_USD:
+        axes.set_ylim(0.0, 1.0)
+        axes.set_yticks([0.0])
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=MUTED)
     money_axis(axes, "y")
 
 

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from jaxrisk.run.behaviour_config import HaltsSection, OwnersSection, PolicySection
 from jaxrisk.run.book_config import BookSection
 from jaxrisk.run.claim_config import ClaimSection
 from jaxrisk.run.fields import (
     Bonus,
     Confidence,
     Count,
+    CountOrZero,
     Fraction,
     FractionInside,
     FractionOrZero,
@@ -34,10 +36,12 @@ from jaxrisk.run.fields import (
 from jaxrisk.run.hints import expected_one_of
 from jaxrisk.run.market_config import AssetSection, ImpactSection, MarketSection
 from jaxrisk.run.oracle_config import OracleSection
+from jaxrisk.run.stress_config import StressSection, stress_problems
 
 Measure = Literal[
-    "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd"
-]
+    "bad_debt_usd", "liquidated_usd", "borrower_loss_usd", "keeper_profit_usd", "supplier_loss_usd",
+    "repaid_usd", "protocol_fee_usd", "shortfall_usd", "interest_usd",
+]  # fmt: skip
 Parameter = Literal[
     "liquidation_threshold", "liquidation_bonus", "volatility", "correlation", "depth", "insurance"
 ]
@@ -70,6 +74,10 @@ class RunSection(Section):
     """Levels of value at risk, expected shortfall."""
     rounds: Count = 8
     """Most liquidation rounds within a step."""
+    stresses: tuple[str, ...] = ()
+    """Named stresses that the book is run through as well, see `jaxrisk stresses`."""
+    engine: Literal["auto", "dense", "ladder"] = "auto"
+    """How venues are played: every account, or sorted sums where that is the same."""
     output: Path | None = None
     """Run directory, relative to the working folder; default runs/<config>."""
 
@@ -83,6 +91,26 @@ class KeeperSection(Section):
     """Profit wanted, fraction of the debt repaid."""
     policy: Literal["best_pair", "pro_rata"] = "best_pair"
     """Which collateral and debt the keeper takes."""
+    capital_usd: NonNegative | None = None
+    """What keepers can pay with in all, USD; default as much as it takes."""
+    capital_half_life_hours: Positive | None = None
+    """Half-life in which spent capital comes back as they sell, hours; goes with capital_usd."""
+    latency_steps: CountOrZero = 0
+    """Steps in which an account was callable before the one in which it is called."""
+    congestion: NonNegative = 0.0
+    """Rise of the cost of a call with every other call in the step, fraction of cost_usd."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems: list[Problem] = []
+        if (self.capital_usd is None) != (self.capital_half_life_hours is None):
+            problems.append(
+                (("capital_half_life_hours",), "goes with capital_usd, and only so: give both")
+            )
+        if self.congestion > 0 and self.cost_usd == 0:
+            problems.append((("congestion",), "raises a cost of 0; give cost_usd"))
+        raise_problems(problems)
+        return self
 
 
 class VenueAssetSection(Section):
@@ -209,6 +237,8 @@ class SensitivitySection(Section):
     """Scenarios of an estimate."""
     gate_width: FractionInside = 0.02
     """Width of the smoothed trigger, in health factor."""
+    extrapolate: bool = True
+    """Also half the width, to take away the bias of the width where it is seen."""
     bump: FractionInside = 0.02
     """Relative size of the referee's bump."""
 
@@ -222,6 +252,14 @@ class ReportSection(Section):
     """Scenarios behind the fan of paths."""
     bad_debt_threshold_usd: Positive = 1e6
     """Bad debt whose probability of being exceeded is reported, USD."""
+    survival_assets: tuple[str, str] | None = None
+    """The two assets that fall in the survival map; default those whose falls sell most."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.survival_assets is not None and len(set(self.survival_assets)) < 2:
+            raise_problems([(("survival_assets",), "expected two different assets")])
+        return self
 
 
 class Config(Section):
@@ -237,6 +275,10 @@ class Config(Section):
     keeper: KeeperSection = Field(default_factory=KeeperSection)
     venues: dict[str, VenueSection] = Field(min_length=1)
     vaults: dict[str, VaultSection] = Field(default_factory=dict)
+    stresses: dict[str, StressSection] = Field(default_factory=dict)
+    owners: OwnersSection = Field(default_factory=OwnersSection)
+    policies: dict[str, PolicySection] = Field(default_factory=dict)
+    halts: HaltsSection = Field(default_factory=HaltsSection)
     claims: dict[str, ClaimSection] = Field(default_factory=dict)
     sensitivities: SensitivitySection = Field(default_factory=SensitivitySection)
     report: ReportSection = Field(default_factory=ReportSection)
@@ -249,6 +291,7 @@ class Config(Section):
                 *_reference_problems(self),
                 *_claim_problems(self),
                 *_shape_problems(self.market.correlation, self.assets),
+                *stress_problems(self.run.stresses, self.stresses),
             ]
         )
         return self
@@ -310,6 +353,8 @@ def _reference_problems(config: Config) -> list[Problem]:
     if (shock := config.market.shock) is not None:
         assets += [(("market", "shock", "falls", name), name) for name in shock.falls]
         assets += [(("market", "shock", "basis", name), name) for name in shock.basis]
+    for name in config.report.survival_assets or ():
+        assets.append((("report", "survival_assets"), name))
     for venue, section in config.venues.items():
         assets += [(("venues", venue, "assets", name), name) for name in section.assets]
         assets += [(("venues", venue, "coverage", name), name) for name in section.coverage]
@@ -330,6 +375,8 @@ def _reference_problems(config: Config) -> list[Problem]:
         venues += [(("claims", claim, "deposits", name), name) for name in behind.deposits]
     for vault, own in config.vaults.items():
         venues += [(("vaults", vault, "markets", name), name) for name in own.markets]
+    venues += [(("policies", label, "venue"), own.venue) for label, own in config.policies.items()]
+    venues += [(("halts", "venues", name), name) for name in config.halts.venues]
     return [
         (location, f"no such {kind}: {expected_one_of(name, known)}")
         for kind, references, known in (

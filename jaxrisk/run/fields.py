@@ -151,6 +151,9 @@ FractionOrZero = Annotated[float, _FLOAT, Range("a fraction", low=0, high=1, sli
 FractionBelowOne = Annotated[
     float, _FLOAT, Range("a fraction", low=0, high=1, open_high=True, slips=_PERCENT)
 ]
+FallOrRise = Annotated[
+    float, _FLOAT, Range("a fraction", low=-100, high=1, open_high=True, slips=_PERCENT)
+]
 FractionInside = Annotated[
     float,
     _FLOAT,
@@ -168,6 +171,7 @@ Volatility = Annotated[
 Rate = Annotated[float, _FLOAT, Range("a fraction per year", low=0, high=10, slips=_PERCENT)]
 SignedFraction = Annotated[float, _FLOAT, Range("a fraction", low=-1, high=1, slips=_PERCENT)]
 Count = Annotated[int, _INT, Range("a whole number", low=1)]
+CountOrZero = Annotated[int, _INT, Range("a whole number", low=0)]
 Seed = Annotated[int, _INT, Range("a whole number", low=0, high=2**32 - 1)]
 InputPath = Annotated[
     Path, AfterValidator(_resolve), Field(description="path, relative to the folder of the TOML")

@@ -305,3 +305,49 @@ def _signed(text: str) -> str:
 def _joined(*parts: str) -> str:
     """Return the non-empty parts joined by spaces."""
     return " ".join(part for part in parts if part)
+
+
+Cells = tuple[list[str], list[list[str]]]
+"""Heads of the columns of a table, and its rows."""
+
+
+def layer_cells(summary: Mapping[str, Any]) -> Cells:
+    """Return the table of layers as text; no rows where no asset is a claim on a venue."""
+    heads = ["layer", "venue", "leverage", "through claims", "D/E delta", "called at a fall of"]
+    heads += ["at", "called", "mean loss"]
+    rows = []
+    for layer in summary.get("layers", ()):
+        price = as_float(layer["called_at_price_usd"])
+        at = "" if math.isnan(price) else f"{layer['exposed_to']} {price:,.2f}"
+        first = " (first)" if layer["breaks_first"] else ""
+        rows.append(
+            [
+                layer["layer"],
+                layer["venue"],
+                ratio(layer["leverage"]),
+                ratio(layer["effective_leverage"]),
+                significant(layer["debt_to_equity_delta"]),
+                f"{percent(layer['called_at_fall_frac'])}{first}",
+                at,
+                percent(layer["called_probability_frac"]),
+                amount(layer["expected_loss_usd"], ""),
+            ]
+        )
+    return heads, rows
+
+
+def less_cells(summary: Mapping[str, Any]) -> Cells:
+    """Return mean losses as the book is and with one layer less, as text."""
+    cases = list(summary.get("one_layer_less", ()))
+    if not cases:
+        return [], []
+    names = [name for name in cases[0] if name.endswith("_usd")]
+    cell = lambda case, name: amount(case[name], "")
+    rows = [
+        [
+            "as it is" if case["without"] is None else f"{case['without']} plain",
+            *(cell(case, name) for name in names),
+        ]
+        for case in cases
+    ]
+    return ["", *(label(name) for name in names)], rows

@@ -1,5 +1,7 @@
 """One run from configuration to results: interruptible parts, then measures and report."""
 
+import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -18,8 +20,11 @@ from jaxrisk.run import printing
 from jaxrisk.run.build import Built, input_files
 from jaxrisk.run.build_market import HOURS_A_YEAR
 from jaxrisk.run.config import Config
+from jaxrisk.run.critical import critical_tables
+from jaxrisk.run.layer_summary import layer_summary
 from jaxrisk.run.report import write_report
 from jaxrisk.run.store import RunDirectory
+from jaxrisk.run.stress import stress_rows, stress_table
 from jaxrisk.run.summary import (
     account_table,
     liquidation_map_table,
@@ -30,13 +35,12 @@ from jaxrisk.run.summary import (
     sensitivity_table,
     summarise,
 )
+from jaxrisk.system.engine import Choice
 from jaxrisk.system.simulate import (
     Outcome,
     Plan,
-    cut_books,
     lanes_for,
-    layouts,
-    simulator,
+    player,
     step_rules,
 )
 from jaxrisk.system.system import System
@@ -147,7 +151,7 @@ def execute(
     try:
         simulate_parts(config, built, directory, clock, device, quiet=quiet)
         tables, summary = _finish(config, built, directory, quiet=quiet)
-        summary["run"] = _run_record(config, clock, device, digest, command)
+        summary["run"] = _run_record(config, built.engines, clock, device, digest, command)
         for name, table in tables.items():
             directory.write_table(name, table)
         directory.write_json("summary.json", summary)
@@ -174,7 +178,12 @@ def execute(
 
 
 def _run_record(
-    config: Config, clock: Clock, device: str, digest: str, command: str
+    config: Config,
+    engines: tuple[Choice, ...],
+    clock: Clock,
+    device: str,
+    digest: str,
+    command: str,
 ) -> dict[str, Any]:
     """Return the `run` section of the summary: what a repetition needs, and what it cost."""
     run = config.run
@@ -182,6 +191,7 @@ def _run_record(
         "versions": versions(),
         "device": device,
         "precision": run.precision,
+        "engines": [dataclasses.asdict(choice) for choice in engines],
         "seed": run.seed,
         "scenarios": run.scenarios,
         "steps": run.steps,
@@ -225,6 +235,9 @@ def simulate_parts(
         ),
         quiet=quiet,
     )
+    for choice in built.engines:
+        text = f"engine of {choice.venue}: {choice.engine}, {choice.reason}"
+        printing.print_notice(text, quiet=quiet)
     if not firsts:
         return
     play = part_player(config, built, size, quiet=quiet)
@@ -248,12 +261,12 @@ def part_player(
     """
     plan, system = simulation_plan(config, built.system), built.system
     rules = step_rules(system, plan, config.run.step_hours / HOURS_A_YEAR)
-    books = cut_books(system, layouts(system, plan))
-    key, run = root_key(config.run.seed), simulator(plan)
+    key = root_key(config.run.seed)
+    run = player(system, plan, rules, key, built.engines)
     printing.print_notice("compiling (cached for the next run) ...", quiet=quiet)
 
     def play(wanted: np.ndarray) -> Outcome:
-        outcome = run(system, books, rules, key, np.resize(wanted, size))
+        outcome = run(np.resize(wanted, size))
         return jax.tree.map(lambda x: np.asarray(x)[: len(wanted)], outcome)
 
     return play
@@ -289,7 +302,13 @@ def _finish(
         tables["owners"] = owners
     if rows:
         tables["sensitivities"] = sensitivity_table(rows)
-    return tables, summarise(config, built, scenarios, rows, traced=len(ids))
+    summary = summarise(config, built, scenarios, rows, traced=len(ids))
+    player = functools.partial(part_player, quiet=True)
+    if stresses := stress_rows(config, player=player, quiet=quiet):
+        tables["stresses"] = stress_table(stresses)
+        summary["stresses"] = stresses
+    critical, summary["critical"] = critical_tables(config, built)
+    return tables | critical, summary | layer_summary(config, built, plan, trace, scenarios)
 
 
 def versions() -> dict[str, str]:

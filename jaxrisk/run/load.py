@@ -233,8 +233,8 @@ def _message(error: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         *parents, key = error["loc"]
         section = _section(parents)
-        near = closest(str(key), section.model_fields) if section else None
-        near = near or _elsewhere(str(key))
+        # A key that stands in another table is more likely misplaced than misspelt.
+        near = _elsewhere(str(key)) or (closest(str(key), section.model_fields) if section else "")
         return "unknown key" + (f". Did you mean {near}?" if near else "")
     if kind == "missing":
         *parents, key = error["loc"]

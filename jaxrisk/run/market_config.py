@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from jaxrisk.run.fields import (
+    FallOrRise,
     FractionBelowOne,
     FractionInside,
     FractionOrZero,
@@ -51,10 +52,14 @@ class ShockSection(Section):
 
     name: str = "shock"
     """Title in the report."""
-    falls: dict[str, FractionBelowOne] = Field(min_length=1)
-    """Fall of each asset's price at the trough, fraction."""
+    falls: dict[str, FallOrRise]
+    """Fall of each asset's price at the trough, fraction; negative for a rise."""
     hours: Positive
     """Hours from the start to the trough."""
+    gap: FractionOrZero = 0.0
+    """Share of every log fall that comes at once."""
+    gap_hours: Positive | None = None
+    """Hours from the start to that moment; default the trough."""
     recovery: FractionOrZero = 0.0
     """Share of the fall won back."""
     recovery_hours: Positive = 24.0
@@ -153,8 +158,15 @@ class AssetSection(Section):
 class ImpactSection(Section):
     """[impact]: what a forced sale does to the price."""
 
-    kind: Literal["linear", "square_root", "depth_curve"] = "square_root"
-    """Shape of price fall against quantity."""
+    kind: Literal[
+        "linear",
+        "square_root",
+        "exponential",
+        "depth_curve",
+        "constant_product",
+        "concentrated",
+    ] = "square_root"
+    """Shape of price fall against quantity; the last two are liquidity pools."""
     coefficient: FractionBelowOne = 0.10
     """Price fall of a sale as large as depth_usd, fraction."""
     permanent_share: FractionOrZero = 0.3
@@ -169,17 +181,30 @@ class ImpactSection(Section):
     """Price falls of a depth curve, rising."""
     band_depths: tuple[Positive, ...] = Field(default=(0.1, 0.2, 0.5, 1.0), min_length=1)
     """Bids down to each band, multiples of depth_usd, rising."""
+    largest_fall: FractionInside = 0.5
+    """Fall that no sale exceeds, of kind = exponential, fraction."""
+    pool_fee: FractionBelowOne = 0.003
+    """Fee of a pool, fraction of what is sold."""
+    range_ends: tuple[FractionInside, ...] = ()
+    """Price falls at which ranges of concentrated liquidity end, rising; the last has no end."""
+    range_liquidity: tuple[Positive, ...] = (1.0,)
+    """Liquidity of each range, multiples of depth_usd; one more than range_ends."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems: list[Problem] = [
             ((key,), "expected numbers that rise from one to the next")
-            for key in ("bands", "band_depths")
+            for key in ("bands", "band_depths", "range_ends")
             if list(getattr(self, key)) != sorted(set(getattr(self, key)))
         ]
         if len(self.bands) != len(self.band_depths):
             text = f"expected {len(self.bands)} numbers, one for each of bands"
             problems.append((("band_depths",), text))
+        if len(self.range_liquidity) != len(self.range_ends) + 1:
+            text = f"expected {len(self.range_ends) + 1} numbers, one for each range"
+            problems.append((("range_liquidity",), text))
+        if self.kind == "concentrated" and not self.range_ends:
+            problems.append((("range_ends",), 'missing; needed by kind = "concentrated"'))
         raise_problems(problems)
         return self
 

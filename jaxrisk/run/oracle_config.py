@@ -55,6 +55,8 @@ class OracleSection(Section):
     """Longest time oracle = deviation goes without publishing."""
     oracle_window_hours: Positive | None = None
     """Window of oracle = average, a time-weighted mean."""
+    oracle_rate_delay_hours: Positive | None = None
+    """Delay of the ratios of pegged assets alone, as behind a bridge."""
     oracle_growth_cap: SignedFraction | None = None
     """Most that the ratio of a pegged asset is seen to grow, per year."""
     oracle_discounts: dict[str, DiscountSection] = Field(default_factory=dict)

@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxrisk.run import formatting as fmt
+from jaxrisk.run.stress_config import StressSection
+from jaxrisk.run.stress_text import side_by_side, sourced_figures
 
 PLAIN_WIDTH = 110
 """Width of output that no terminal bounds."""
@@ -130,10 +132,18 @@ def print_summary(
     output.print()
     output.print(measures_table(summary["measures"], narrow=output.width < 100))
     output.print(_chances(summary.get("probabilities", {})))
+    for table in layer_tables(summary):
+        output.print()
+        output.print(table)
     rows = summary.get("sensitivities") or ()
     if rows:
         output.print()
         output.print(sensitivities_table(rows))
+    if stresses := summary.get("stresses"):
+        output.print()
+        output.print(stresses_table(stresses))
+        for row in stresses:
+            output.print(f"{row['stress']}: {'; '.join(row['moves'])}", soft_wrap=True)
     for line in summary.get("data_quality") or ():
         output.print(f"data: {line}")
     run = summary["run"]
@@ -164,6 +174,23 @@ def measures_table(measures: Mapping[str, Mapping[str, Any]], *, narrow: bool = 
     return table
 
 
+def layer_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Return the layers that stand on each other, and mean losses with one of them less."""
+    tables = []
+    for title, (heads, rows) in (
+        ("layers through claims", fmt.layer_cells(summary)),
+        ("one layer less: means, USD", fmt.less_cells(summary)),
+    ):
+        if rows:
+            table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+            for i, head in enumerate(heads):
+                table.add_column(head, justify="right" if i else "left")
+            for row in rows:
+                table.add_row(*row)
+            tables.append(table)
+    return tables
+
+
 def sensitivities_table(rows: Any, limit: int = 5) -> Table:
     """Return the largest sensitivities by the effect of +1 % of the parameter, checks included."""
     table = Table(title="largest sensitivities", title_justify="left", box=None, pad_edge=False)
@@ -186,6 +213,26 @@ def sensitivities_table(rows: Any, limit: int = 5) -> Table:
             Text(check, style="" if agrees else "yellow"),
         )
     return table
+
+
+def stresses_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what named stresses do to the book, side by side."""
+    table = Table(title="named stresses, USD", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for row in rows:
+        table.add_column(str(row["stress"]), justify="right")
+    for line in side_by_side(rows):
+        table.add_row(*line)
+    return table
+
+
+def print_stresses(stresses: Mapping[str, StressSection]) -> None:
+    """Print a library of stresses on stdout: name, title, figures and their sources."""
+    output = console()
+    for name, stress in stresses.items():
+        output.print(Text(name, style="bold").append(f"  {stress.title}", style="none"))
+        for key, value, source in sourced_figures(stress):
+            output.print(f"    {key} = {value}: {source}", soft_wrap=True)
 
 
 def _chances(probabilities: Mapping[str, Mapping[str, Any]]) -> Text:

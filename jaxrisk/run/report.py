@@ -15,7 +15,9 @@ import numpy as np
 from jaxrisk.run import charts
 from jaxrisk.run import formatting as fmt
 from jaxrisk.run.columns import TABLES
+from jaxrisk.run.critical import critical_context
 from jaxrisk.run.store import write_text
+from jaxrisk.run.stress_text import side_by_side
 
 Summary = Mapping[str, Any]
 Tables = Mapping[str, Mapping[str, np.ndarray]]
@@ -87,11 +89,16 @@ def _context(summary: Summary, tables: Tables, config_text: str, top_accounts: i
         "fan": _fan(tables),
         "on_margin": fmt.join_names(_on_margin(tables)),
         "map": _map(tables),
+        "critical": critical_context(summary, tables),
         "bearers": _bearers(summary),
         "accounts": _accounts(tables, top_accounts),
         "sensitivities": _sensitivities(summary, tables),
         "solvency": _solvency(summary),
         "vaults": _vaults(summary),
+        "stresses": summary.get("stresses", ()),
+        "stress_lines": side_by_side(summary.get("stresses", ())),
+        "layers": fmt.layer_cells(summary),
+        "less": fmt.less_cells(summary),
         "assumptions": list(summary.get("assumptions", ())),
         "data_quality": [*summary.get("data_quality", ()), *_numerical_checks(tables)],
         "seconds": {key: fmt.duration(value) for key, value in run.get("seconds", {}).items()},

@@ -20,6 +20,7 @@ from jaxrisk.run.columns import bearer_column
 from jaxrisk.run.config import Config
 from jaxrisk.run.formatting import headline
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.owners import OwnerFlow
 from jaxrisk.system.simulate import Outcome
 from jaxrisk.system.system import System
 from jaxrisk.system.trace import Trace
@@ -54,11 +55,8 @@ def scenario_table(
     """Return the `scenarios` columns of consecutive scenarios, the first of which is `first`."""
     wide = lambda x: np.asarray(x, np.float64)
     count = len(outcome.rounds)
-    mid = wide(system.market.mid)
-    at_stake = sum(
-        float(wide(v.pool[_at_stake(v)]) @ mid[list(v.accounts.debt_assets)]) for v in system.venues
-    )
-    clean = lambda x: np.where(np.abs(x) > _DUST * at_stake, x, 0.0)
+    dust = _dust(system)
+    clean = lambda x: np.where(np.abs(x) > dust, x, 0.0)
     table: dict[str, np.ndarray] = {
         "scenario": np.arange(first, first + count),
         "bad_debt_usd": clean(wide(outcome.bad_debt).sum(axis=1)),
@@ -77,6 +75,8 @@ def scenario_table(
         table["conversion_loss_usd"] = wide(outcome.conversion_loss).sum(axis=1)
     for i, asset in enumerate(system.assets):
         table[f"final_price_{asset}_usd"] = wide(outcome.price)[:, i]
+    for claim in system.claims:
+        table[f"claim_{system.assets[claim.asset]}_rate"] = wide(outcome.rate)[:, claim.asset]
     for v, venue in enumerate(system.venues):
         table[f"bad_debt_{venue.name}_usd"] = clean(wide(outcome.bad_debt)[:, v])
         table[f"liquidated_{venue.name}_usd"] = wide(outcome.liquidated)[:, v]
@@ -92,11 +92,39 @@ def scenario_table(
             table[f"redeemed_{venue.name}_usd"] = wide(outcome.redeemed)[:, v]
         if venue.residual in (Residual.BORROWERS, Residual.LENDERS):
             table[f"depositor_gain_{venue.name}_usd"] = wide(outcome.depositor_gain)[:, v]
+        table |= {name: clean(wide(x)) for name, x in _owner_columns(venue, v, outcome)}
     for vault in vaults:
         stated, marked = vault_share_prices(system, outcome, vault)
         table[f"vault_{vault.name}_stated_share_price"] = wide(stated)
         table[f"vault_{vault.name}_marked_share_price"] = wide(marked)
     return table
+
+
+def _owner_columns(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
+    """Return what owners did on a venue in each scenario, nothing where they do not act."""
+    if outcome.owner_flows is None:
+        return []
+    flow = lambda entry: np.asarray(outcome.owner_flows)[:, entry, index]
+    slippage = flow(OwnerFlow.SOLD) - flow(OwnerFlow.PROCEEDS)
+    slippage = slippage + flow(OwnerFlow.SPENT) - flow(OwnerFlow.BOUGHT)
+    columns = {
+        "cash": flow(OwnerFlow.PAID_IN),
+        "freed": flow(OwnerFlow.TAKEN_OUT),
+        "sold": flow(OwnerFlow.SOLD),
+        "repaid": flow(OwnerFlow.REPAID),
+        "drawn": flow(OwnerFlow.DRAWN),
+        "slippage": slippage,
+    }
+    return [(f"owner_{name}_{venue.name}_usd", values) for name, values in columns.items()]
+
+
+def _dust(system: System) -> float:
+    """Return the loss up to which it is rounding."""
+    mid = np.asarray(system.market.mid, np.float64)
+    return _DUST * sum(
+        float(np.asarray(v.pool[_at_stake(v)], np.float64) @ mid[list(v.accounts.debt_assets)])
+        for v in system.venues
+    )
 
 
 def _at_stake(venue: Venue) -> Pool:
@@ -107,8 +135,8 @@ def _at_stake(venue: Venue) -> Pool:
 def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.ndarray]]:
     """Return each bearer of a venue with what it bore in each scenario."""
     paid = [outcome.paid[:, index, layer] for layer in range(len(venue.fund_names))]
-    if behind := play_of(venue).bearers:
-        paid += [getattr(outcome, name)[:, index] for _, name in behind]
+    if (bearers := play_of(venue).bearers) is not None:
+        paid += [getattr(outcome, name)[:, index] for _, name in bearers(venue)]
         return list(zip(_bearers_of(venue), [np.asarray(x) for x in paid], strict=True))
     if venue.treasury_pays:
         paid.insert(0, outcome.treasury_loss[:, index])
@@ -127,8 +155,8 @@ def _borne(venue: Venue, index: int, outcome: Outcome) -> list[tuple[str, np.nda
 
 def _bearers_of(venue: Venue) -> tuple[str, ...]:
     """Return who bears a venue's losses, in order."""
-    if behind := play_of(venue).bearers:
-        return (*venue.fund_names, *(bearer for bearer, _ in behind))
+    if (bearers := play_of(venue).bearers) is not None:
+        return (*venue.fund_names, *(bearer for bearer, _ in bearers(venue)))
     own = ("treasury",) if venue.treasury_pays else ()
     pooled = (DEPOSITORS,) if venue.residual is Residual.BORROWERS else ()
     return (*own, *venue.fund_names, *pooled, venue.residual.value)
@@ -187,6 +215,7 @@ def path_quantile_table(system: System, trace: Trace, step_hours: float) -> dict
         series[f"price.{asset}"] = np.column_stack([np.full(len(path), opening[i]), path])
     for name in ("bad_debt", "liquidated", "supplier_loss"):
         path = np.asarray(getattr(trace, name)).sum(axis=2)
+        path = np.where(np.abs(path) > _dust(system), path, 0.0)
         series[f"{name}_usd"] = np.column_stack([np.zeros(len(path)), path])
     table: dict[str, list] = {"quantity": [], "step": [], "time_hours": []}
     table |= {f"q{q:02d}": [] for q in QUANTILES} | {"mean": []}
@@ -217,6 +246,7 @@ def sensitivity_rows(
         confidence=max(run.confidences),
         rounds=run.rounds,
         width=wanted.gate_width,
+        extrapolate=wanted.extrapolate,
         bump=wanted.bump,
         on_progress=notice,
     )

@@ -7,17 +7,24 @@ is a threshold an account, the price without sales at or below which it falls, a
 one running minimum over the sorted book. No round is played and no account looked at twice.
 """
 
-from typing import Self
+from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxrisk.market.impact import ImpactLaw
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.numerics.sums import total_up_to
 from jaxrisk.system.ladder import Ladder, LadderMarket
+
+
+class FallsBySales(Protocol):
+    """What is asked here of an impact law, about one asset."""
+
+    def log_drop(self, volume: Float[Array, "1"], depth: Float[Array, "1"]) -> Float[Array, "1"]:
+        """Return the log price drop of a sale into a depth."""
+        ...
 
 
 @pytree
@@ -92,7 +99,7 @@ class Triggers:
         log_price = jnp.where(there, side * jnp.log(safe), -jnp.inf)
         return cls.of(log_price, jnp.where(there, size * safe, jnp.zeros_like(size)))
 
-    def thresholds(self, law: ImpactLaw, depth: Float[Array, ""]) -> Float[Array, " account"]:
+    def thresholds(self, law: FallsBySales, depth: Float[Array, ""]) -> Float[Array, " account"]:
         """Return `w`: an account falls where the log price without sales is below its `w`.
 
         `w_j = min over i <= j of (log trigger of i + log drop of what those before i sell)`;
@@ -108,7 +115,7 @@ class Triggers:
 
     def cleared(
         self,
-        law: ImpactLaw,
+        law: FallsBySales,
         depth: Float[Array, ""],
         log_price: Float[Array, "*shock"],
         thresholds: Float[Array, " account"] | None = None,
@@ -126,9 +133,29 @@ class Triggers:
         fallen = jnp.searchsorted(-thresholds, -log_price, side="left")
         return fallen, log_price - log_drops(law, self.sold[fallen], depth)
 
+    def cleared_last(
+        self, law: FallsBySales, depth: Float[Array, ""], log_price: Float[Array, "*shock"]
+    ) -> tuple[Int[Array, "*shock"], Float[Array, "*shock"]]:
+        """Return how many accounts fall, and the *least* log price that is consistent with it.
+
+        Consistent is a price at which just those accounts are closed whose sales make it. Between
+        the least and the greatest one (`cleared`) others may be; where the two are equal the
+        clearing price is unique. Where they differ, falls that nobody set off would hold
+        themselves: a run that is believed in comes true.
+
+        Args:
+            law: impact law with one asset.
+            depth: of that asset.
+            log_price: log prices without sales.
+        """
+        own = self.log_price + log_drops(law, self.sold[1:], depth)
+        levels = lax.cummax(own, reverse=True)
+        fallen = jnp.searchsorted(-levels, -log_price, side="left")
+        return fallen, log_price - log_drops(law, self.sold[fallen], depth)
+
 
 def log_drops(
-    law: ImpactLaw, sold: Float[Array, "*sale"], depth: Float[Array, ""]
+    law: FallsBySales, sold: Float[Array, "*sale"], depth: Float[Array, ""]
 ) -> Float[Array, "*sale"]:
     """Return the log price drop of each of several sales, each the only one of the same asset."""
     drop = lambda one: law.log_drop(one[None], depth[None])[0]

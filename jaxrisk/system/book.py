@@ -65,6 +65,10 @@ class Layout:
         return np.concatenate([np.asarray(m) for m in self.members])
 
 
+NO_TRANCHES = Layout(members=(), reach=(), categories=(), skippable=(), issuers=())
+"""The cut of a book that is not played account by account."""
+
+
 def lay_out(
     venue: Venue, market: Market, health_groups: int, issuers: Sequence[int] = ()
 ) -> Layout:
@@ -140,6 +144,24 @@ def tranches(venue: Venue, layout: Layout) -> tuple[Tranche, ...]:
             )
         )
     return tuple(book)
+
+
+def uncut(venue: Venue, issuers: Sequence[int] = ()) -> tuple[Tranche, ...]:
+    """Return all accounts of a venue as one tranche: to look at, not to be called, in a trace too.
+
+    Args:
+        venue: the venue and its book.
+        issuers: accounts whose equity is behind a claim.
+    """
+    accounts = venue.accounts
+    everything = Tranche(
+        accounts=accounts,
+        reach=jnp.zeros((), accounts.collateral.dtype),
+        owed=row_totals(accounts.debt),
+        category=0,
+        issuers=tuple((i, i) for i in issuers),
+    )
+    return (everything,)
 
 
 def within_reach(

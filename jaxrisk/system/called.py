@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxrisk.numerics.chosen import Chosen, Columns, choose, total_over, with_changed
 from jaxrisk.numerics.pytree import pytree
@@ -86,10 +86,11 @@ def called(
     standing: Standing,
     prices: Prices,
     width: Float[Array, ""] | None,
+    ready: Bool[Array, " account"] | None = None,
 ) -> Called:
     """Return the calls that keepers would make; arguments are those of `wanted_calls`."""
-    decided = lax.stop_gradient((venue, tranche, standing, prices, width))
-    chosen = _kept(choose(callable_accounts(*decided)))
+    open_to_calls = callable_accounts(*lax.stop_gradient((venue, tranche, standing, prices, width)))
+    chosen = _kept(choose(open_to_calls if ready is None else open_to_calls & ready))
     book, nobody = tranche.accounts, np.zeros(0, np.int32)
     setting = Setting(
         keeper=keeper,

@@ -57,8 +57,12 @@ def wanted_calls(
     standing: Standing,
     prices: Prices,
     width: Float[Array, ""] | None,
+    ready: Bool[Array, " account"] | None = None,
 ) -> Calls:
-    """Return the calls that keepers would make: the exact rule on every account at once."""
+    """Return the calls that keepers would make: the exact rule on every account at once.
+
+    Only of accounts that are `ready`, where not all are.
+    """
     view = keeper.choice_on(venue).look(venue, tranche, prices, standing)
     position = view.position
     affordable = position.affordable
@@ -73,6 +77,7 @@ def wanted_calls(
     weight = gate(position.total_debt - position.backing, position.total_debt, width)
     pays = keeper.pays(venue, view, prices, share, repaid, surplus, width)
     weight = weight if pays is None else weight * pays
+    weight = weight if ready is None else jnp.where(ready, weight, jnp.zeros_like(weight))
     collateral, debt = standing
     seized = _picked(collateral * (weight * share)[None, :], view.collateral_pick)
     repaid = debt * (weight * repaid)[None, :] / positive_or_one(position.debt)[None, :]

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import spread
 from jaxrisk.numerics.pytree import pytree, static
-from jaxrisk.system.backing import Backing, Books, States
-from jaxrisk.system.system import System
+from jaxrisk.system.backing import Backing, Books, States, issuers_on
+from jaxrisk.system.book import uncut
+from jaxrisk.system.system import System, opening_state
 
 # A claim with nothing behind it has a price that is positive, so that ratios of prices exist.
 LEAST_RATE = 1e-9
@@ -75,6 +76,32 @@ def repriced(system: System, books: Books, market: Market, states: States) -> Ma
         some_left = issued > _DUST * system.market.issued[claim.asset]
         market = moved_rate(market, claim.asset, jnp.where(some_left, change, 0.0))
     return market
+
+
+def followed(system: System, market: Market) -> Market:
+    """Return a market of other prices with every claim at the rate of what is behind it there.
+
+    A snapshot at the opening: nothing has happened on any venue. On a cycle of n claims n passes
+    are near its solution, on a chain they are it.
+
+    Args:
+        system: with its claims in order.
+        market: prices moved, those of claims with their underlying.
+    """
+    if not system.claims:
+        return market
+    books = opening_books(system)
+    states = opening_state(system, books).venues
+    for _ in system.claims:
+        market = repriced(system, books, market, states)
+    return market
+
+
+def opening_books(system: System) -> Books:
+    """Return each venue's accounts in one piece."""
+    return tuple(
+        uncut(venue, issuers_on(system.claims, v)) for v, venue in enumerate(system.venues)
+    )
 
 
 def moved_rate(market: Market, asset: int, change: Float[Array, ""]) -> Market:

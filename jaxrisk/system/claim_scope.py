@@ -15,11 +15,10 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.fixed_point import FixedPoint, fixed_point
 from jaxrisk.system import keeper_calls
-from jaxrisk.system.backing import AccountEquity, Books, Deposits
+from jaxrisk.system.backing import AccountEquity, Deposits
 from jaxrisk.system.claim_order import circular_promises, closed_ownership
-from jaxrisk.system.claim_prices import Claim, Exit, moved_rate
+from jaxrisk.system.claim_prices import Claim, Exit, moved_rate, opening_books
 from jaxrisk.system.execution import play_of
-from jaxrisk.system.simulate import Plan, cut_books, layouts
 from jaxrisk.system.system import System, opening_state
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.margin_accounts import MarginAccounts
@@ -80,18 +79,28 @@ def with_claims(
     )
 
 
+def without_claim(system: System, asset: int) -> System:
+    """Return the system in which a claim is a plain asset whose rate stays as it is."""
+    claims = tuple(claim for claim in system.claims if claim.asset != asset)
+    issued = system.market.issued
+    if issued is not None:
+        issued = issued * (1.0 - np.eye(len(system.assets))[asset]) if claims else None
+    return dataclasses.replace(
+        system, claims=claims, market=dataclasses.replace(system.market, issued=issued)
+    )
+
+
 def _opening_worth(
     system: System, claims: Sequence[Claim], given: Sequence[float | None]
 ) -> FixedPoint:
     """Return what is behind each claim, all units together, where that solves all of them."""
-    whole = dataclasses.replace(system, claims=tuple(claims))
-    books = cut_books(whole, layouts(whole, Plan(steps=1, health_groups=1)))
-    return _solved(whole, books, tuple(given))
+    return _solved(dataclasses.replace(system, claims=tuple(claims)), tuple(given))
 
 
 @functools.partial(jax.jit, static_argnames="given")
-def _solved(system: System, books: Books, given: tuple[float | None, ...]) -> FixedPoint:
-    states, stated, claims = opening_state(system, books).venues, system.market.mid, system.claims
+def _solved(system: System, given: tuple[float | None, ...]) -> FixedPoint:
+    claims, stated, books = system.claims, system.market.mid, opening_books(system)
+    states = opening_state(system, books).venues
     pairs, one = tuple(zip(claims, given, strict=True)), jnp.ones_like(stated[0])
 
     def worth(totals: Float[Array, " claim"]) -> Float[Array, " claim"]:

@@ -11,11 +11,14 @@ from jaxrisk.system import (
     auctioned_lots,
     band_trades,
     keeper_calls,
+    ladder_calls,
     lender_play,
     margin_book,
     margin_play,
     pool_play,
+    stop_sales,
 )
+from jaxrisk.system.ladder_calls import LadderCalls
 from jaxrisk.system.margin_book import MarginFigures
 from jaxrisk.system.offer import Offer
 from jaxrisk.system.system import VenueState
@@ -23,7 +26,8 @@ from jaxrisk.venue.band_conversion import BandConversion
 from jaxrisk.venue.deposit_pool import DepositPool
 from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.lender_auctions import LenderAuctions
-from jaxrisk.venue.margin_accounts import DEFICIT, POSITIONS, WINNERS, MarginAccounts
+from jaxrisk.venue.margin_accounts import MarginAccounts
+from jaxrisk.venue.stop_orders import StopOrders
 from jaxrisk.venue.takeover import AbsorbedStock, AuctionedLots
 from jaxrisk.venue.venue import Venue
 
@@ -55,9 +59,17 @@ class Play:
             after tranche.
         margin: `(venue, price) -> MarginFigures`: what accounts have and need before anything has
             happened, at prices of the assets; `None` where collateral and debt say it.
-        bearers: who stands behind the venue's funds, each with the property of `Outcome` that says
-            what it bore; empty where the venue's residual bearer does.
+        bearers: `(venue) -> ((name, property), ...)`: who stands behind the venue's funds, each
+            with the property of `Outcome` that says what it bore; `None` where the venue's residual
+            bearer does.
+        owed: `(venue, book, state) -> (debt_asset,)`: opening units of debt that still stand.
+        shortfall: `(venue, book, state, mid) -> ()`: debt beyond what stands behind it, summed over
+            accounts, in the numeraire; `None` to ask `standing`.
+        overrun: `(kept,) -> ()`: 1 where what it keeps did not suffice, so that the scenario is not
+            exact; `None` where it always does.
         idle_without_offers: whether `go` changes nothing where nothing is offered.
+        owners_act: whether fractions of collateral and debt are all that stands of an account, so
+            that its owner can add and take some.
     """
 
     look: Callable[..., tuple[Any, tuple[Offer, ...]]]
@@ -67,20 +79,38 @@ class Play:
     unsold: Callable[[Venue, Any, Float[Array, " asset"]], tuple[Scalar, Scalar]] | None = None
     standing: Callable[..., Float[Array, " account"]] = keeper_calls.standing
     margin: Callable[[Venue, Float[Array, " asset"]], MarginFigures] | None = None
-    bearers: tuple[tuple[str, str], ...] = ()
+    bearers: Callable[[Venue], tuple[tuple[str, str], ...]] | None = None
+    owed: Callable[..., Float[Array, " debt_asset"]] = keeper_calls.owed
+    shortfall: Callable[..., Scalar] | None = None
+    overrun: Callable[[Any], Scalar] | None = None
     idle_without_offers: bool = False
+    owners_act: bool = False
 
 
 _PLAYS: dict[type, Play] = {
-    KeeperCalls: Play(look=keeper_calls.look, go=keeper_calls.go, idle_without_offers=True),
+    KeeperCalls: Play(
+        look=keeper_calls.look, go=keeper_calls.go, idle_without_offers=True, owners_act=True
+    ),
+    LadderCalls: Play(
+        look=ladder_calls.look,
+        go=ladder_calls.go,
+        owed=ladder_calls.owed,
+        shortfall=ladder_calls.shortfall,
+        overrun=ladder_calls.overrun,
+        idle_without_offers=True,
+    ),
     AbsorbedStock: Play(
-        look=absorbed_stock.look, go=absorbed_stock.go, unsold=absorbed_stock.unsold
+        look=absorbed_stock.look,
+        go=absorbed_stock.go,
+        unsold=absorbed_stock.unsold,
+        owners_act=True,
     ),
     AuctionedLots: Play(
         look=auctioned_lots.look,
         go=auctioned_lots.go,
         wait=auctioned_lots.wait,
         unsold=auctioned_lots.unsold,
+        owners_act=True,
     ),
     DepositPool: Play(look=pool_play.look, go=pool_play.go, wait=pool_play.wait),
     LenderAuctions: Play(look=lender_play.look, go=lender_play.go, wait=lender_play.wait),
@@ -90,6 +120,13 @@ _PLAYS: dict[type, Play] = {
         wait=band_trades.wait,
         standing=band_trades.standing,
     ),
+    StopOrders: Play(
+        look=stop_sales.look,
+        go=stop_sales.go,
+        settle=stop_sales.settle,
+        idle_without_offers=True,
+        owners_act=True,
+    ),
     MarginAccounts: Play(
         look=margin_play.look,
         go=margin_play.go,
@@ -97,11 +134,7 @@ _PLAYS: dict[type, Play] = {
         settle=margin_play.settle,
         standing=margin_play.standing,
         margin=margin_book.figures,
-        bearers=(
-            (WINNERS, "deleveraged"),
-            (POSITIONS, "socialised"),
-            (DEFICIT, "supplier_loss"),
-        ),
+        bearers=margin_book.bearers,
         idle_without_offers=True,
     ),
 }

@@ -17,11 +17,12 @@ from jaxrisk.system.calls import (
     Standing,
     callable_accounts,
     no_calls,
+    units_behind,
     value_behind,
     wanted_calls,
 )
 from jaxrisk.system.offer import Moved, Offer, summed
-from jaxrisk.system.policy import Prices
+from jaxrisk.system.policy import Keeper, Prices
 from jaxrisk.system.system import AccountLedger, StepRules, System, VenueState
 from jaxrisk.venue.incentive import bonus_share
 from jaxrisk.venue.venue import Venue, changed_pool
@@ -75,16 +76,20 @@ def look(
             capacity=select(volume / market.mid, accounts.collateral_assets),
         )
     calls, within, moved = [], [], {}
-    for tranche, pair, touched in zip(book, _pairs(state), state.touched, strict=True):
+    for tranche, pair, touched, ready in zip(
+        book, _pairs(state), state.touched, _ready(keeper, state), strict=True
+    ):
         prices = working[tranche.category]
-        want = lambda p, t=tranche, q=prices: wanted_calls(keeper, venue, t, p, q, rules.width)
+        want = lambda p, t=tranche, q=prices, r=ready: wanted_calls(
+            keeper, venue, t, p, q, rules.width, r
+        )
         hit = touched
         if tranche.skippable:
             hit = within_reach(tranche, touched, venue, system.market, seen, growth)
         elif rules.skips_idle:
             hit = jnp.any(callable_accounts(venue, tranche, pair, prices, rules.width))
         if rules.called_only:
-            calls.append(called(keeper, venue, tranche, pair, prices, rules.width))
+            calls.append(called(keeper, venue, tranche, pair, prices, rules.width, ready))
         elif tranche.skippable or rules.skips_idle:
             none = lambda p, t=tranche: no_calls(t.accounts, p, whole=venue.close.whole)
             calls.append(lax.cond(hit, want, none, pair))
@@ -93,16 +98,24 @@ def look(
         within.append(hit)
         moved.setdefault(tranche.category, []).append(calls[-1].moved)
     offers = tuple(
-        _offer(venue, summed(moved[category]), market, seen, growth) for category in _classes(book)
+        offer_of(venue, summed(moved[category]), market, seen, growth)
+        for category in _classes(book)
     )
     return Wanted(calls=tuple(calls), within=tuple(within)), offers
+
+
+def _ready(keeper: Keeper, state: VenueState) -> tuple[Bool[Array, " account"] | None, ...]:
+    """Return by tranche which accounts keepers have had the time to call; `None` for all."""
+    if keeper.latency is None or state.callable_steps is None:
+        return (None,) * len(state.collateral)
+    return tuple(steps > keeper.latency for steps in state.callable_steps)
 
 
 def _classes(book: Book) -> list[int]:
     return sorted({tranche.category for tranche in book})
 
 
-def _offer(
+def offer_of(
     venue: Venue,
     moved: Moved,
     market: Market,
@@ -112,6 +125,13 @@ def _offer(
     """Return what calls bring and cost at the round's prices; debt in today's units.
 
     The bonus is what is seized beyond what is repaid, at seen prices.
+
+    Args:
+        venue: the venue.
+        moved: what they move, debt in opening units.
+        market: the market now.
+        seen: `(asset,)` prices as the venue sees them.
+        growth: `(debt_asset,)` of debts since the opening.
     """
     accounts, mid = venue.accounts, market.mid
     moved = dataclasses.replace(
@@ -156,27 +176,45 @@ def go(
         else:
             standing.append(calls.gone_through(pair, share))
         touched.append(before | (calls.moved.anything & (share > 0)))
-    growth = jnp.exp(state.log_index)
     total = summed(offers)
-    moved = total.moved
+    state = dataclasses.replace(
+        paid_off(state, total.moved),
+        collateral=tuple(pair[0] for pair in standing),
+        debt=tuple(pair[1] for pair in standing),
+        touched=tuple(touched),
+    )
+    if state.ledgers is not None:
+        state = dataclasses.replace(
+            state,
+            ledgers=_noted(
+                venue, book, state, wanted, share_of, jnp.exp(state.log_index), market.mid
+            ),
+        )
+    return state, total
+
+
+def paid_off(state: VenueState, moved: Moved) -> VenueState:
+    """Return the venue with its debts paid off and written off, the balance sheet booked.
+
+    Args:
+        state: before.
+        moved: what went through, debt in today's units.
+    """
     change = changed_pool(
         cash=moved.repaid,
         debt=-moved.repaid - moved.written_off,
         unsettled=moved.written_off,
     )
-    state = dataclasses.replace(
-        state,
-        owed=state.owed - (moved.repaid + moved.written_off) / growth,
-        collateral=tuple(pair[0] for pair in standing),
-        debt=tuple(pair[1] for pair in standing),
-        touched=tuple(touched),
-        pool=state.pool + change,
+    gone = (moved.repaid + moved.written_off) / jnp.exp(state.log_index)
+    return dataclasses.replace(state, owed=state.owed - gone, pool=state.pool + change)
+
+
+def owed(venue: Venue, book: Book, state: VenueState) -> Float[Array, " debt_asset"]:
+    """Return the opening units of debt that still stand."""
+    del venue
+    return summed(
+        [units_behind(t.accounts.debt, left) for t, left in zip(book, state.debt, strict=True)]
     )
-    if state.ledgers is not None:
-        state = dataclasses.replace(
-            state, ledgers=_noted(venue, book, state, wanted, share_of, growth, market.mid)
-        )
-    return state, total
 
 
 def standing(

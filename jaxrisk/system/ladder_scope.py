@@ -1,6 +1,5 @@
 """Which systems a ladder may play, why not the others, and their simulation on it."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,9 +9,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from jaxrisk.market.impact import DepthCurveImpact, ImpactLaw
 from jaxrisk.market.liquidity import ConstantDepth, Liquidity
 from jaxrisk.market.oracle import SpotOracle
+from jaxrisk.numerics.mapping import over_scenarios
+from jaxrisk.system.engine import in_category
 from jaxrisk.system.ladder import (
     Ladder,
     LadderMarket,
@@ -23,11 +23,11 @@ from jaxrisk.system.ladder import (
     play_ladder,
 )
 from jaxrisk.system.ladder_table import LadderTable
-from jaxrisk.system.simulate import Plan, over_scenarios, scenario_noise
+from jaxrisk.system.simulate import Plan, scenario_noise
 from jaxrisk.system.system import System
 from jaxrisk.venue.close import CloseRule, FractionClose, FullClose
 from jaxrisk.venue.execution import KeeperCalls
-from jaxrisk.venue.incentive import AssetBonus, Incentive, SeizureFeeBonus, UniformBonus
+from jaxrisk.venue.incentive import AssetBonus, SeizureFeeBonus, UniformBonus
 from jaxrisk.venue.interest import KinkedRate
 from jaxrisk.venue.recognition import AtZeroCollateral
 from jaxrisk.venue.venue import Venue
@@ -36,7 +36,7 @@ from jaxrisk.venue.venue import Venue
 _SIDE_BY_SIDE = 512
 
 
-def ladder_applies(system: System) -> tuple[bool, str]:
+def prefix_applies(system: System) -> tuple[bool, str]:
     """Return whether the ladder means the same as the dense engine on a system, and why (not).
 
     Where it does, prices and flows of calls are equal to rounding in every scenario in which
@@ -72,6 +72,9 @@ def ladder_applies(system: System) -> tuple[bool, str]:
         "assets are pegged": market.underlying is not None,
         "transient impact stands at the opening": bool(np.any(np.asarray(market.displacement))),
         "calls cost keepers something": system.keeper.cost is not None,
+        "keepers have limits of their own": system.keeper.limited,
+        "owners act": system.owners is not None,
+        "trading may stop": system.halts is not None,
     }
     for reason, holds in reasons.items():
         if holds:
@@ -97,13 +100,13 @@ def ladder_of(system: System, step_years: float) -> tuple[Ladder, LadderMarket]:
     """Return the ladder of a system's book, and its market.
 
     Args:
-        system: one that `ladder_applies` to.
+        system: one that `prefix_applies` to.
         step_years: length of a step, over which the transient part of impact fades.
 
     Raises:
         ValueError: the ladder does not apply; the message says why.
     """
-    applies, reason = ladder_applies(system)
+    applies, reason = prefix_applies(system)
     if not applies:
         raise ValueError(f"no ladder for this system: {reason}")
     venue, liquidity = system.venues[0], system.liquidity
@@ -114,12 +117,12 @@ def ladder_of(system: System, step_years: float) -> tuple[Ladder, LadderMarket]:
         venue.accounts.collateral[0],
         venue.accounts.debt[0],
         venue.collateral.liquidation_threshold[category, 0],
-        _in_category(venue.incentive, category),
+        in_category(venue.incentive, category),
     )
     market = LadderMarket(
         price=system.market.price[held],
         debt_price=system.market.price[owed],
-        law=_of_asset(liquidity.law, held),
+        law=liquidity.law.of(held),
         depth=liquidity.depth.depth[held],
         transient=_transient(liquidity, step_years),
         minimum_return=system.keeper.minimum_return,
@@ -132,19 +135,6 @@ def _transient(liquidity: Liquidity, step_years: float) -> Transient | None:
         return None
     kept = jnp.exp(-liquidity.recovery_rate * step_years)
     return Transient(permanent_share=liquidity.permanent_share, kept=kept)
-
-
-def _in_category(incentive: Incentive, category: int) -> Incentive:
-    if isinstance(incentive, AssetBonus):
-        return dataclasses.replace(incentive, bonus=incentive.bonus[category : category + 1])
-    return incentive
-
-
-def _of_asset(law: ImpactLaw, asset: int) -> ImpactLaw:
-    own = slice(asset, asset + 1)
-    if isinstance(law, DepthCurveImpact):
-        return dataclasses.replace(law, share=law.share[own])
-    return dataclasses.replace(law, coefficient=law.coefficient[own])
 
 
 def simulate_ladder(
@@ -162,7 +152,7 @@ def simulate_ladder(
     The draws are those of `jaxrisk.simulate` with the same key and ids.
 
     Args:
-        system: one that `ladder_applies` to.
+        system: one that `prefix_applies` to.
         key: from `root_key`.
         scenarios: how many (ids from 0), or which ids.
         steps: number of steps.

@@ -13,7 +13,15 @@ from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.venue.account import Accounts
-from jaxrisk.venue.margin_accounts import MarginAccounts, MarginState
+from jaxrisk.venue.margin_accounts import (
+    DEFICIT,
+    GAINERS,
+    POSITIONS,
+    WINNERS,
+    Behind,
+    MarginAccounts,
+    MarginState,
+)
 from jaxrisk.venue.posted_collateral import PostedCollateral
 from jaxrisk.venue.requirement import MAINTENANCE
 from jaxrisk.venue.venue import Venue
@@ -59,6 +67,7 @@ class Opened:
         entered: `(contract, account)` worth of a unit at that price, settlement currency.
         collateral: `(account,)` settlement currency.
         weight: share of it that counts as backing.
+        begun: `(account,)` profit of all positions at time 0, settlement currency.
         posted: `(asset, account)` units of other assets.
         rule: what those count for and when they are sold; `None` where there are none.
     """
@@ -68,6 +77,7 @@ class Opened:
     entered: PerPosition
     collateral: Float[Array, " account"]
     weight: Float[Array, ""]
+    begun: Float[Array, " account"]
     posted: Float[Array, "asset account"]
     rule: PostedCollateral | None
 
@@ -126,13 +136,16 @@ def opened(venue: Venue, accounts: Sequence[Accounts]) -> Opened:
     """
     held = [part.positions for part in accounts if part.positions is not None]
     joined = lambda parts: jnp.concatenate(parts, axis=-1)
-    entry = joined([p.entry for p in held])
+    size, entry = joined([p.size for p in held]), joined([p.entry for p in held])
+    entered = settlement_value(slot_of(venue).contracts, entry)
+    mark = slot_of(venue).opening_mark()[:, None]
     return Opened(
-        size=joined([p.size for p in held]),
+        size=size,
         entry=entry,
-        entered=settlement_value(slot_of(venue).contracts, entry),
+        entered=entered,
         collateral=joined([part.collateral[0] for part in accounts]),
         weight=venue.collateral.liquidation_threshold[0, 0],
+        begun=jnp.sum(size * (mark - entered), axis=0),
         posted=joined([part.collateral[1:] for part in accounts]),
         rule=slot_of(venue).posted,
     )
@@ -233,6 +246,12 @@ def figures(venue: Venue, price: Float[Array, " asset"]) -> MarginFigures:
         maintenance=needed * money,
         called=slot.close.threshold(needed, notional) * money,
     )
+
+
+def bearers(venue: Venue) -> tuple[tuple[str, str], ...]:
+    """Return who stands behind the venue's funds, each with the property of `Outcome` it is in."""
+    others = GAINERS if slot_of(venue).behind is Behind.GAINERS else POSITIONS
+    return (WINNERS, "deleveraged"), (others, "socialised"), (DEFICIT, "supplier_loss")
 
 
 def settled_in_underlying(contracts: Contracts) -> Array:

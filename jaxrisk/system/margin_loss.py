@@ -141,7 +141,8 @@ def charged(
 
     Args:
         behind: who bears it. Winners give up unrealised profit, that with most of it for their
-            equity first; positions pay in proportion to notional.
+            equity first; positions pay in proportion to notional, gainers to what they have gained
+            since time 0.
         held: positions at time 0.
         kept: what still stands.
         marks: contracts now.
@@ -158,6 +159,10 @@ def charged(
             profit = held.profit(kept, marks.value)
             profit = jnp.sum(jnp.where(profit > 0, profit, jnp.zeros_like(profit)), axis=0)
             return close_ranked(smaller(profit, has), profit / positive_or_one(has), loss)
+        if behind is Behind.GAINERS:
+            gain = kept.cash + jnp.sum(held.profit(kept, marks.value), axis=0) - held.begun
+            gain = jnp.where(gain > 0, gain, none)
+            return close_proportional(smaller(gain, has), gain, loss)
         notional = jnp.abs(held.size * kept.fraction) * marks.notional[:, None]
         return close_proportional(has, jnp.sum(notional, axis=0), loss)
 

@@ -53,6 +53,8 @@ class Wanted:
             position.
         fee: `(contract, account)` of the notional closed, to the insurance fund.
         forfeited: `(account,)` part of the balance of those closed whole that the fund takes.
+        due: `(account,)` paid to the fund beside the fee; `None` for nothing.
+        discount: `(account,)` what takers gain at least; `None` where there are none.
         memory: of the close-out rule after these orders.
         selling: `(asset, account)` of other collateral sold, as a fraction of what was posted.
         deleveraging: what is closed between accounts.
@@ -63,6 +65,8 @@ class Wanted:
     closing: PerPosition
     fee: PerPosition
     forfeited: PerAccount
+    due: PerAccount | None
+    discount: PerAccount | None
     memory: Any
     selling: Float[Array, "asset account"]
     deleveraging: Deleveraging
@@ -102,6 +106,8 @@ def look(
         closing=smaller(closing, orders.largest * jnp.ones_like(closing)),
         fee=orders.fee,
         forfeited=orders.forfeited,
+        due=orders.due,
+        discount=orders.discount,
         memory=orders.memory,
         selling=_selling(held, kept, here),
         deleveraging=between,
@@ -173,7 +179,8 @@ class Settled:
         kept: what stands, and cash.
         slippage: `(account,)` what market orders cost beyond the mid.
         fee: `(account,)` paid to the insurance fund.
-        earned: by those who take positions over.
+        taken: `(account,)` gained by those who took positions over.
+        earned: by all who did, in the market too.
         traded: what outsiders pay for the positions they took over, beyond their worth now, and for
             collateral.
     """
@@ -181,6 +188,7 @@ class Settled:
     kept: MarginState
     slippage: PerAccount
     fee: PerAccount
+    taken: PerAccount
     earned: Float[Array, ""]
     traded: Float[Array, ""]
 
@@ -191,10 +199,11 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
     money = dealt.before.mid[settlement_of(venue)]
     marks = marks_at(venue, old, dealt.after.mid)
     done = _settled(venue, held, old, wanted, dealt, marks)
-    fee, orders = jnp.sum(done.fee), _offer(venue, held, wanted, dealt.before)
+    fee, taken = jnp.sum(done.fee), jnp.sum(done.taken)
+    orders = _offer(venue, held, wanted, dealt.before)
     assert orders.bought is not None
     flows = booked(
-        repaid=(_worth(orders, wanted.here) - jnp.sum(done.slippage) - fee) * money,
+        repaid=(_worth(orders, wanted.here) - jnp.sum(done.slippage) - taken - fee) * money,
         bad_debt=between.loss * money,
         fee=fee * money,
         # The market pays the accounts themselves, or those who take positions over.
@@ -210,8 +219,11 @@ def settle(venue: Venue, book: Book, state: VenueState, wanted: Wanted, dealt: D
     none = jnp.zeros_like(between.cash)
     change = Change(
         kept=done.kept,
-        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - fee,
-        lost=done.slippage + done.fee + jnp.where(between.cash < 0, -between.cash, none),
+        outside=jnp.sum(net * (marks.value - old.mark)) + done.traded - taken - fee,
+        lost=done.slippage
+        + done.fee
+        + done.taken
+        + jnp.where(between.cash < 0, -between.cash, none),
         forgiven=jnp.where(between.cash > 0, between.cash, none),
     )
     return closed_books(venue, book, state, held, change, marks, money)
@@ -244,17 +256,29 @@ def _settled(
     charged = jnp.sum(wanted.fee * jnp.abs(closed) * here.notional[:, None], axis=0)
     equity = held.equity(kept, here)
     slippage = jnp.sum(closed * (here.value[:, None] - price), axis=0)
+    charged = charged if wanted.due is None else charged + wanted.due
     fee = smaller(charged, jnp.where(equity > 0, equity, 0.0))
-    left = held.collateral + kept.cash - fee
+    taken = _taken(wanted.discount, slippage, equity - fee)
+    left = held.collateral + kept.cash - fee - taken
     gone = (left > 0) & jnp.all(held.size * kept.fraction == 0, axis=0)
     fee = fee + jnp.where(gone, wanted.forfeited * left, jnp.zeros_like(left))
     return Settled(
-        kept=dataclasses.replace(kept, cash=kept.cash - fee),
+        kept=dataclasses.replace(kept, cash=kept.cash - fee - taken),
         slippage=slippage + jnp.sum(units * here.posted[:, None], axis=0) - proceeds,
         fee=fee,
-        earned=jnp.sum(closed * (market - price)),
+        taken=taken,
+        earned=jnp.sum(closed * (market - price)) + jnp.sum(taken),
         traded=jnp.sum(closed * (price - marks.value[:, None])) + jnp.sum(proceeds),
     )
+
+
+def _taken(discount: PerAccount | None, slippage: PerAccount, equity: PerAccount) -> PerAccount:
+    """Return what takers gain beyond what closing costs, as far as there is equity."""
+    none = jnp.zeros_like(slippage)
+    if discount is None:
+        return none
+    beyond = jnp.where(discount > slippage, discount - slippage, none)
+    return smaller(beyond, jnp.where(equity > 0, equity, none))
 
 
 def _prices(

@@ -152,6 +152,19 @@ Choice = ProRata | BestPair
 
 
 @pytree
+class Capital:
+    """What keepers can pay with; what they spend is tied up until they have sold.
+
+    Attributes:
+        amount: of all of them together, numeraire.
+        recovery_rate: per year, at which tied capital comes back (log 2 / half-life).
+    """
+
+    amount: Float[Array, ""]
+    recovery_rate: Float[Array, ""]
+
+
+@pytree
 class Keeper:
     """Liquidators taken together: free entry, so calls stop where selling would lose money.
 
@@ -159,11 +172,24 @@ class Keeper:
         minimum_return: profit per unit of debt repaid below which no call is made.
         choice: which pair of an account is called.
         cost: numeraire cost of one call; `None` where calls are free.
+        capital: what they can pay with; `None` for as much as it takes, flash loans included.
+        latency: steps in which an account has been callable before the one in which it can be
+            called; `None` for none.
+        congestion: by how much, relative to `cost`, every call of a step makes all that come with
+            or after it dearer; `None` for not at all.
     """
 
     minimum_return: Float[Array, ""]
     choice: Choice
     cost: Float[Array, ""] | None = None
+    capital: Capital | None = None
+    latency: Float[Array, ""] | None = None
+    congestion: Float[Array, ""] | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything about keepers changes in a scenario."""
+        return any(x is not None for x in (self.capital, self.latency, self.congestion))
 
     def choice_on(self, venue: Venue) -> Choice:
         """Return which pair is called on a venue: everything where accounts are closed whole."""

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from jaxrisk.numerics.gate import positive_or_one, smaller
 
-# Less than this share of the wanted calls is not worth a round.
-_SMALLEST_RATION = 1e-6
+SMALLEST_RATION = 1e-6
+"""Less than this share of the wanted calls is not worth a round."""
 
 # Capacities that differ by no more than this many roundings are equal: venues of one bonus have
 # one margin, and who sells first must not hang on the last bit of their sums.
@@ -43,4 +43,4 @@ def rations(
         crowd = jnp.sum(jnp.where(equal, rivals, jnp.zeros_like(rivals)), axis=1)
     share = jnp.where(demand > 0, room / positive_or_one(crowd), jnp.ones_like(demand))
     ration = jnp.clip(jnp.min(share, axis=1), 0.0, 1.0)
-    return jnp.where(ration < _SMALLEST_RATION, jnp.zeros_like(ration), ration)
+    return jnp.where(ration < SMALLEST_RATION, jnp.zeros_like(ration), ration)

@@ -14,18 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from jaxrisk.numerics.gate import positive_or_one
 from jaxrisk.numerics.indexing import select
 from jaxrisk.numerics.keys import scenario_key, step_key
-from jaxrisk.numerics.pytree import as_rows, from_rows, pytree
+from jaxrisk.numerics.mapping import over_scenarios
+from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.backing import issuers_on
-from jaxrisk.system.book import Layout, Tranche, lay_out, tranches
+from jaxrisk.system.book import NO_TRANCHES, Layout, Tranche, lay_out, tranches
 from jaxrisk.system.called import DECIDED
-from jaxrisk.system.calls import units_behind, value_behind
+from jaxrisk.system.calls import value_behind
+from jaxrisk.system.engine import Choice, Engine, choices, on_ladders, rooms
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.ladder_calls import LadderCalls
 from jaxrisk.system.step import step
 from jaxrisk.system.system import (
     Flow,
@@ -41,6 +43,8 @@ from jaxrisk.venue.venue import Pool, Venue, imbalance
 _CUT_FROM = 4096
 _HEALTH_GROUPS = 2
 _LANES = 16
+# Scenarios that are played again at a time.
+_AGAIN = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,10 @@ class Outcome:
         rounds: mean number of cascade rounds a step.
         unconverged: share of steps whose cascade was cut off.
         conservation_error: largest imbalance of a balance sheet at the end, over its size.
+        owner_flows: `(owner_flow, venue)` cumulated trades of owners, entries as in `OwnerFlow`;
+            `None` where owners do nothing.
+        rate: `(asset,)` final exchange rates; `None` where no asset is a claim on a venue.
+        overrun: 1 where a ladder had more cohorts than room, so that the scenario is not exact.
     """
 
     flows: Float[Array, "*scenario flow venue"]
@@ -98,6 +106,9 @@ class Outcome:
     rounds: Float[Array, "*scenario"]
     unconverged: Float[Array, "*scenario"]
     conservation_error: Float[Array, "*scenario"]
+    overrun: Float[Array, "*scenario"]
+    owner_flows: Float[Array, "*scenario owner_flow venue"] | None = None
+    rate: Float[Array, "*scenario asset"] | None = None
 
     @property
     def liquidated(self) -> Float[Array, "*scenario venue"]:
@@ -214,6 +225,7 @@ def simulate(
     step_years: float,
     rounds: int = 3,
     chunk: int = 1,
+    engine: Engine = "auto",
 ) -> Outcome:
     """Return the outcome of scenarios, leading axis scenario.
 
@@ -225,11 +237,59 @@ def simulate(
         step_years: length of a step, in years.
         rounds: largest number of cascade rounds in a step.
         chunk: scenarios simulated side by side on an accelerator, see `Plan`.
+        engine: which venues are played account by account (`dense`) and which on sorted sums
+            (`ladder`); `auto` chooses, and `jaxrisk.system.engine.choices` says what and why.
+
+    Raises:
+        ValueError: a ladder is asked for where it does not apply; the message says why.
     """
     ids = np.arange(scenarios) if isinstance(scenarios, int) else np.asarray(scenarios)
     plan = Plan(steps=steps, rounds=rounds, chunk=chunk, lanes=lanes_for(system, rounds))
     rules = step_rules(system, plan, step_years)
-    return simulator(plan)(system, cut_books(system, layouts(system, plan)), rules, key, ids)
+    return player(system, plan, rules, key, choices(system, engine))(ids)
+
+
+def player(
+    system: System,
+    plan: Plan,
+    rules: StepRules,
+    key: Key[Array, ""],
+    chosen: Sequence[Choice],
+) -> Callable[[np.ndarray], Outcome]:
+    """Return the function from scenario ids to their outcomes; equal numbers of ids share a shape.
+
+    Scenarios that overrun a ladder are played again with more room, at last account by account.
+
+    Args:
+        system: with concrete numbers.
+        plan: how scenarios are played.
+        rules: from `step_rules`.
+        key: from `root_key`.
+        chosen: an engine for each venue.
+    """
+    run = simulator(plan)
+    bind = lambda own: functools.partial(run, own, cut_books(own, layouts(own, plan)), rules, key)
+    forms = [lambda: system]
+    if any(choice.engine == "ladder" for choice in chosen):
+        sorted_in = lambda room: lambda: on_ladders(system, chosen, room)
+        forms = [*(sorted_in(room) for room in rooms(system)), *forms]
+    # What is not needed is neither sorted nor compiled.
+    players = [functools.cache(lambda form=form: bind(form())) for form in forms]
+
+    def play(ids: np.ndarray) -> Outcome:
+        outcome = players[0]()(ids)
+        for again in players[1:]:
+            left = np.flatnonzero(np.asarray(outcome.overrun) > 0)
+            for first in range(0, len(left), _AGAIN):
+                own = left[first : first + _AGAIN]
+                outcome = _replaced(outcome, own, again()(np.resize(ids[own], _AGAIN)))
+        return outcome
+
+    return play
+
+
+def _replaced(outcome: Outcome, places: np.ndarray, by: Outcome) -> Outcome:
+    return jax.tree.map(lambda a, b: a.at[places].set(b[: len(places)]), outcome, by)
 
 
 def step_rules(
@@ -267,64 +327,6 @@ def simulator(plan: Plan) -> Simulator:
     return simulate_ids
 
 
-def over_scenarios(
-    bind: Callable[..., Callable[[Int[Array, ""]], Any]], side_by_side: int
-) -> Callable[[tuple, np.ndarray], Any]:
-    """Return a function of `(arguments, ids)` that plays every id, on all local devices.
-
-    Args:
-        bind: from arguments to a function of one scenario's id; what it prepares is shared by
-            all scenarios.
-        side_by_side: scenarios played at once on each device.
-    """
-    compiled = mapped(bind, side_by_side)
-
-    def run(arguments: tuple, ids: np.ndarray) -> Any:
-        count = len(ids)
-        block = jax.local_device_count() * side_by_side
-        padded = np.resize(np.asarray(ids, np.uint32), -(-count // block) * block)
-        return jax.tree.map(lambda x: x[:count], compiled(arguments, jnp.asarray(padded)))
-
-    return run
-
-
-@functools.cache
-def _mesh() -> jax.sharding.Mesh:
-    # Auto axes: under the default Explicit ones `sort` and gather along an axis are refused.
-    return jax.make_mesh((jax.local_device_count(),), ("scenario",), axis_types=(AxisType.Auto,))
-
-
-def mapped(bind: Callable[..., Callable[[Int[Array, ""]], Any]], side_by_side: int) -> Any:
-    """Return the jitted map over `(arguments, ids)`.
-
-    The number of ids must divide by devices times `side_by_side`; see `over_scenarios`.
-    """
-    replicated, sharded = PartitionSpec(), PartitionSpec("scenario")
-
-    def on_device(arguments: tuple, ids: Int[Array, " scenario"]) -> Any:
-        one = bind(*arguments)
-        like: list[Any] = []
-
-        # A scenario's results are stored as one row, not one by one: less to compile.
-        def row(scenario: Int[Array, ""]) -> dict[str, Array]:
-            result = one(scenario)
-            like[:] = [jax.eval_shape(lambda: result)]
-            return as_rows(result)
-
-        rows = lax.map(row, ids, batch_size=side_by_side if side_by_side > 1 else None)
-        return jax.vmap(lambda own: from_rows(own, like[0]))(rows)
-
-    return jax.jit(
-        jax.shard_map(
-            on_device,
-            mesh=_mesh(),
-            in_specs=(replicated, sharded),
-            out_specs=sharded,
-            check_vma=False,
-        )
-    )
-
-
 def playing(
     plan: Plan, system: System, books: Books, rules: StepRules, key: Key[Array, ""]
 ) -> Callable[[Int[Array, ""]], Outcome]:
@@ -358,7 +360,11 @@ def layouts(system: System, plan: Plan) -> tuple[Layout, ...]:
         return _HEALTH_GROUPS if accounts >= _CUT_FROM and one_by_one else 1
 
     return tuple(
-        lay_out(venue, system.market, groups(venue.accounts.count), issuers_on(system.claims, v))
+        NO_TRANCHES
+        if isinstance(venue.execution, LadderCalls)
+        else lay_out(
+            venue, system.market, groups(venue.accounts.count), issuers_on(system.claims, v)
+        )
         for v, venue in enumerate(system.venues)
     )
 
@@ -413,9 +419,14 @@ def scenario_noise(
 def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
     """Return the few numbers kept of a scenario."""
     flows = jnp.stack([venue.flows for venue in state.venues], axis=1)
-    errors = jnp.stack(
-        [conservation_error(book, venue) for book, venue in zip(books, state.venues, strict=True)]
-    )
+    every = list(zip(system.venues, books, state.venues, strict=True))
+    errors = jnp.stack([conservation_error(*one) for one in every])
+    notes = [play_of(venue).overrun for venue in system.venues]
+    overruns = [
+        note(venue.execution)
+        for note, venue in zip(notes, state.venues, strict=True)
+        if note is not None
+    ]
     layers = max(venue.funds.shape[0] for venue in system.venues)
     paid = [jnp.pad(v.paid, (0, layers - v.paid.shape[0])) for v in state.venues]
     gaps, unsold = zip(
@@ -429,10 +440,7 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
         flows=flows,
         paid=jnp.stack(paid),
         shortfall=jnp.stack(
-            [
-                open_shortfall(venue, book, venue_state, state.market.mid)
-                for venue, book, venue_state in zip(system.venues, books, state.venues, strict=True)
-            ]
+            [open_shortfall(*one, state.market.mid) for one in every],
         )
         + jnp.stack(gaps),
         unsold=jnp.stack(unsold),
@@ -440,16 +448,21 @@ def outcome(system: System, books: Books, state: State, steps: int) -> Outcome:
         rounds=state.rounds / steps,
         unconverged=state.unconverged / steps,
         conservation_error=jnp.max(errors),
+        owner_flows=None if state.owners is None else state.owners.flows,
+        rate=jnp.exp(state.market.log_ratio) if system.claims else None,
+        overrun=jnp.max(jnp.stack([jnp.zeros_like(state.rounds), *overruns])),
     )
 
 
-def conservation_error(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, ""]:
+def conservation_error(
+    venue: Venue, book: tuple[Tranche, ...], state: VenueState
+) -> Float[Array, ""]:
     """Return the largest imbalance of the venue's balance sheet, relative to its size.
 
     Debt is recomputed from the accounts themselves, so the error also shows a loan booked on one
     side only.
     """
-    error = imbalance(state.pool) + debt_units(book, state) - state.pool[Pool.DEBT]
+    error = imbalance(state.pool) + debt_units(venue, book, state) - state.pool[Pool.DEBT]
     size = jnp.sum(jnp.abs(state.pool), axis=0)
     return jnp.max(jnp.abs(error) / positive_or_one(size))
 
@@ -458,12 +471,15 @@ def open_shortfall(
     venue: Venue, book: tuple[Tranche, ...], state: VenueState, mid: Float[Array, " asset"]
 ) -> Float[Array, ""]:
     """Return the debt beyond collateral of accounts that still stand, summed over accounts."""
+    play = play_of(venue)
+    if play.shortfall is not None:
+        return play.shortfall(venue, book, state, mid)
     owed = select(mid, venue.accounts.debt_assets) * jnp.exp(state.log_index)
     debts = [
         value_behind(tranche.accounts.debt, left, owed)
         for tranche, left in zip(book, state.debt, strict=True)
     ]
-    gap = jnp.concatenate(debts) - play_of(venue).standing(venue, book, state, mid)
+    gap = jnp.concatenate(debts) - play.standing(venue, book, state, mid)
     return jnp.sum(jnp.where(gap > 0, gap, jnp.zeros_like(gap)))
 
 
@@ -477,9 +493,8 @@ def _unsold(
     return valued(venue, state.execution, mid)
 
 
-def debt_units(book: tuple[Tranche, ...], state: VenueState) -> Float[Array, " debt_asset"]:
+def debt_units(
+    venue: Venue, book: tuple[Tranche, ...], state: VenueState
+) -> Float[Array, " debt_asset"]:
     """Return the units owed by all accounts, interest included."""
-    total = sum(
-        units_behind(t.accounts.debt, left) for t, left in zip(book, state.debt, strict=True)
-    )
-    return total * jnp.exp(state.log_index)
+    return play_of(venue).owed(venue, book, state) * jnp.exp(state.log_index)

@@ -1,4 +1,4 @@
-"""The one step: move, accrue, reprice, see, cascade, absorb.
+"""The one step: move, accrue, reprice, see, act, prepare, cascade, absorb.
 
 Read this file first. Every verb is a pure function from a state to the next; every flow is booked
 in the venue's balance sheet (units) and in its cumulated flows (numeraire). A scenario is this step
@@ -14,10 +14,13 @@ from jaxtyping import Array, Float
 from jaxrisk.market.state import Market
 from jaxrisk.numerics.gate import positive_or_one, smaller
 from jaxrisk.numerics.indexing import select
+from jaxrisk.system.act import act
 from jaxrisk.system.book import Tranche
 from jaxrisk.system.cascade import cascade
 from jaxrisk.system.claim_prices import repriced
 from jaxrisk.system.execution import play_of
+from jaxrisk.system.halts import watched
+from jaxrisk.system.keepers import prepare
 from jaxrisk.system.system import State, StepRules, System, VenueState, booked
 from jaxrisk.venue.interest import Balance
 from jaxrisk.venue.venue import Pool, Venue, changed_pool
@@ -44,6 +47,8 @@ def step(
     state = accrue(system, books, rules, state)
     state = reprice(system, books, state)
     state = see(system, state)
+    state = act(system, books, rules, state)
+    state = prepare(system, books, rules, state)
     state = cascade(system, books, rules, state)
     state = absorb(system, state)
     return reprice(system, books, state)
@@ -102,19 +107,20 @@ def _accrue_venue(
 def reprice(system: System, books: tuple[tuple[Tranche, ...], ...], state: State) -> State:
     """Return the state after claims on venues have followed what is behind them.
 
-    A cascade does so after each of its rounds.
+    Owners do so once they have acted, and a cascade after each of its rounds.
     """
     market = repriced(system, books, state.market, state.venues)
     return dataclasses.replace(state, market=market)
 
 
 def see(system: System, state: State) -> State:
-    """Return the state after every venue's oracle has observed the market."""
+    """Return the state after oracles, and circuit breakers, have seen the market."""
     venues = tuple(
         dataclasses.replace(s, oracle=venue.oracle.observe(s.oracle, state.market))
         for venue, s in zip(system.venues, state.venues, strict=True)
     )
-    return dataclasses.replace(state, venues=venues)
+    halts = watched(system.halts, state.halts, system.venues, state.market)
+    return dataclasses.replace(state, venues=venues, halts=halts)
 
 
 def absorb(system: System, state: State) -> State:

@@ -13,7 +13,10 @@ from jaxrisk.market.state import Market
 from jaxrisk.numerics.indexing import placed
 from jaxrisk.numerics.pytree import pytree, static
 from jaxrisk.system.book import Tranche
+from jaxrisk.system.halts import Halts, HaltState
+from jaxrisk.system.owners import Owners, OwnerState
 from jaxrisk.system.policy import Keeper
+from jaxrisk.venue.execution import KeeperCalls
 from jaxrisk.venue.venue import Pool, Venue
 
 
@@ -29,6 +32,8 @@ class System:
         keeper: who liquidates.
         claims: assets that are claims on these venues, each after those behind it; put there by
             `jaxrisk.system.claim_scope.with_claims`.
+        owners: who holds the accounts and acts before keepers do; `None` where they do nothing.
+        halts: circuit breakers; `None` where nothing ever stops.
     """
 
     market: Market
@@ -37,6 +42,8 @@ class System:
     venues: tuple[Venue, ...]
     keeper: Keeper
     claims: tuple[Any, ...] = ()
+    owners: Owners | None = None
+    halts: Halts | None = None
 
     @property
     def assets(self) -> tuple[str, ...]:
@@ -154,6 +161,8 @@ class VenueState:
         deposits: `(debt_asset,)` part of the opening deposits that is still in; `None` where no
             asset is a claim on any venue.
         ledgers: per tranche, what happened to each account; `None` outside of traces.
+        callable_steps: per tranche `(account,)` steps in a row in which each could be called;
+            `None` where keepers need no time.
     """
 
     collateral: tuple[Float[Array, "share account"], ...]
@@ -173,6 +182,20 @@ class VenueState:
     execution: Any
     deposits: Float[Array, " debt_asset"] | None = None
     ledgers: tuple[AccountLedger, ...] | None = None
+    callable_steps: tuple[Float[Array, " account"], ...] | None = None
+
+
+@pytree
+class KeeperState:
+    """What changes about keepers in a scenario.
+
+    Attributes:
+        free: capital that is not tied up, numeraire.
+        calls: calls made in the step so far.
+    """
+
+    free: Float[Array, ""]
+    calls: Float[Array, ""]
 
 
 @pytree
@@ -185,6 +208,9 @@ class State:
         venues: one state a venue.
         rounds: cascade rounds played so far.
         unconverged: number of steps whose cascade was cut off by the bound on rounds.
+        owners: cash and trades of those who hold the accounts; `None` where they do nothing.
+        keepers: capital and calls of keepers; `None` where nothing but liquidity limits them.
+        halts: what circuit breakers remember; `None` where there are none.
     """
 
     market: Market
@@ -192,6 +218,9 @@ class State:
     venues: tuple[VenueState, ...]
     rounds: Float[Array, ""]
     unconverged: Float[Array, ""]
+    owners: OwnerState | None = None
+    keepers: KeeperState | None = None
+    halts: HaltState | None = None
 
 
 def booked(**flows: Float[Array, ""]) -> Float[Array, " flow"]:
@@ -224,6 +253,7 @@ def opening_state(
             execution=venue.execution.opening(venue.accounts),
             deposits=jnp.ones_like(venue.pool[Pool.SUPPLIED]) if system.claims else None,
             ledgers=tuple(_empty_ledger(t) for t in book) if with_ledgers else None,
+            callable_steps=_never_callable(system.keeper, venue, book),
         )
         for venue, book in zip(system.venues, books, strict=True)
     )
@@ -233,7 +263,25 @@ def opening_state(
         venues=venues,
         rounds=zero,
         unconverged=zero,
+        owners=None if system.owners is None else system.owners.opening(),
+        keepers=_opening_keepers(system.keeper, zero),
+        halts=None if system.halts is None else system.halts.opening(system.market),
     )
+
+
+def _opening_keepers(keeper: Keeper, zero: Float[Array, ""]) -> KeeperState | None:
+    if not keeper.limited:
+        return None
+    return KeeperState(free=zero if keeper.capital is None else keeper.capital.amount, calls=zero)
+
+
+def _never_callable(
+    keeper: Keeper, venue: Venue, book: tuple[Tranche, ...]
+) -> tuple[Float[Array, " account"], ...] | None:
+    """Return counts of 0 where keepers make calls and need time to."""
+    if keeper.latency is None or not isinstance(venue.execution, KeeperCalls):
+        return None
+    return tuple(jnp.zeros(t.accounts.count, t.accounts.collateral.dtype) for t in book)
 
 
 def _shares(system: System, venue: Venue, tranche: Tranche) -> tuple[int, int]:

@@ -8,9 +8,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from jaxrisk.numerics.mapping import over_scenarios
 from jaxrisk.numerics.pytree import pytree
 from jaxrisk.system.book import Layout
-from jaxrisk.system.simulate import Plan, cut_books, layouts, over_scenarios, scenario_noise
+from jaxrisk.system.simulate import Plan, cut_books, layouts, scenario_noise
 from jaxrisk.system.step import step
 from jaxrisk.system.system import (
     AccountLedger,

@@ -38,6 +38,8 @@ class Accounts:
         rate: `(account,)` interest rate a year that the borrower has chosen; `None` where the venue
             sets one for all.
         positions: in contracts, margined by the collateral; `None` where the venue has none.
+        owner: `(account,)` who holds each account, an index that venues share; `None` where nobody
+            asks.
     """
 
     collateral: Float[Array, "collateral_asset account"]
@@ -47,6 +49,7 @@ class Accounts:
     debt_assets: tuple[int, ...] = static()
     rate: Float[Array, " account"] | None = None
     positions: Positions | None = None
+    owner: Int[Array, " account"] | None = None
 
     @property
     def count(self) -> int:
@@ -125,6 +128,7 @@ def take(accounts: Accounts, order: Int[Array, " chosen"] | Int[np.ndarray, " ch
             size=columns(accounts.positions.size, order),
             entry=columns(accounts.positions.entry, order),
         ),
+        owner=None if accounts.owner is None else columns(accounts.owner, order),
     )
 
 

@@ -51,6 +51,9 @@ class Orders:
         forfeited: part that the insurance fund takes of what is left in the settlement currency, of
             an account that is closed whole.
         memory: of the rule, if these orders go out.
+        due: paid to the fund beside the fee, as far as equity is left; `None` for nothing.
+        discount: what whoever takes positions over gains at least, what closing them costs
+            included, as far as equity is left; `None` where they are dealt at the market.
     """
 
     share: Positions
@@ -59,6 +62,8 @@ class Orders:
     called: PerAccount
     forfeited: PerAccount
     memory: Any
+    due: PerAccount | None = None
+    discount: PerAccount | None = None
 
 
 class CloseRule(Protocol):

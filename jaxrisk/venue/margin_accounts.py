@@ -46,16 +46,19 @@ class Behind(Enum):
     WINNERS: auto-deleveraging. Positions of bankrupt accounts are closed against opposite ones at
         their bankruptcy price, and what market orders lose beyond that is taken off profits.
     POSITIONS: the loss is spread over all accounts with open positions, by notional.
+    GAINERS: the loss is spread over all accounts that have gained since time 0, by gain.
     NOBODY: at once a deficit.
     """
 
     WINNERS = "winners"
     POSITIONS = "positions"
+    GAINERS = "gainers"
     NOBODY = "nobody"
 
 
 WINNERS = "auto-deleveraging"
 POSITIONS = "open positions (socialised)"
+GAINERS = "accounts that gained (socialised)"
 DEFICIT = "account holders (deficit carried)"
 """What bearers are called in results."""
 

@@ -18,6 +18,8 @@ from jaxrisk.venue.presets.compound_v3 import PRESET as _COMPOUND_V3
 from jaxrisk.venue.presets.compound_v3 import compound_v3 as compound_v3
 from jaxrisk.venue.presets.crvusd import PRESET as _CRVUSD
 from jaxrisk.venue.presets.crvusd import crvusd as crvusd
+from jaxrisk.venue.presets.deribit import PRESET as _DERIBIT
+from jaxrisk.venue.presets.derive import PRESET as _DERIVE
 from jaxrisk.venue.presets.drift_v2 import PRESET as _DRIFT_V2
 from jaxrisk.venue.presets.dydx_v4 import PRESET as _DYDX_V4
 from jaxrisk.venue.presets.euler_v2 import PRESET as _EULER_V2
@@ -26,6 +28,8 @@ from jaxrisk.venue.presets.fluid import PRESET as _FLUID
 from jaxrisk.venue.presets.fluid import fluid as fluid
 from jaxrisk.venue.presets.gearbox_v3 import PRESET as _GEARBOX_V3
 from jaxrisk.venue.presets.gearbox_v3 import gearbox_v3 as gearbox_v3
+from jaxrisk.venue.presets.holders import PRESET as _HOLDERS
+from jaxrisk.venue.presets.holders import holders as holders
 from jaxrisk.venue.presets.hyperliquid import PRESET as _HYPERLIQUID
 from jaxrisk.venue.presets.liquity_v1 import PRESET as _LIQUITY_V1
 from jaxrisk.venue.presets.liquity_v1 import liquity_v1 as liquity_v1
@@ -36,6 +40,7 @@ from jaxrisk.venue.presets.morpho_blue import morpho_blue as morpho_blue
 from jaxrisk.venue.presets.okx import PRESET as _OKX
 from jaxrisk.venue.presets.options import PRESET as _OPTIONS
 from jaxrisk.venue.presets.options import options as options
+from jaxrisk.venue.presets.opyn import PRESET as _OPYN
 from jaxrisk.venue.presets.perpetuals import PRESET as _PERPETUALS
 from jaxrisk.venue.presets.perpetuals import perpetuals as perpetuals
 from jaxrisk.venue.presets.preset import Preset as Preset
@@ -44,6 +49,7 @@ from jaxrisk.venue.presets.silo_v2 import PRESET as _SILO_V2
 from jaxrisk.venue.presets.silo_v2 import silo_v2 as silo_v2
 from jaxrisk.venue.presets.sky import PRESET as _SKY
 from jaxrisk.venue.presets.sky import sky as sky
+from jaxrisk.venue.presets.span import PRESET as _SPAN
 
 PRESETS: dict[str, Preset] = {
     "aave_v3": _AAVE_V3,
@@ -52,16 +58,21 @@ PRESETS: dict[str, Preset] = {
     "ajna": _AJNA,
     "compound_v2": _COMPOUND_V2,
     "compound_v3": _COMPOUND_V3,
+    "deribit": _DERIBIT,
+    "derive": _DERIVE,
     "euler_v2": _EULER_V2,
     "fluid": _FLUID,
     "gearbox_v3": _GEARBOX_V3,
+    "holders": _HOLDERS,
     "liquity_v1": _LIQUITY_V1,
     "liquity_v2": _LIQUITY_V2,
     "morpho_blue": _MORPHO_BLUE,
     "options": _OPTIONS,
+    "opyn": _OPYN,
     "perpetuals": _PERPETUALS,
     "silo_v2": _SILO_V2,
     "sky": _SKY,
+    "span": _SPAN,
     "crvusd": _CRVUSD,
     "binance_coinm": _BINANCE_COINM,
     "binance_usdm": _BINANCE_USDM,

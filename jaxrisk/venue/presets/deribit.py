@@ -4,16 +4,39 @@ Source: docs.deribit.com, contract specifications (until August 2026, when the s
 replaced) and the example of `private/pme/simulate` of June 2024, whose model parameters these are.
 """
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
 
 from jaxrisk.market.contract import Contracts, perpetual
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.chain_requirement import CoinPortfolioMargin
 from jaxrisk.venue.coin_margin import CoinTerms, RollCharge
+from jaxrisk.venue.contract_chain import ChainPlaces
 from jaxrisk.venue.funding import DeadBandFunding
+from jaxrisk.venue.margin_accounts import Requirement
+from jaxrisk.venue.option_requirement import FormulaMargin
+from jaxrisk.venue.presets.implied import SMILE, implied
+from jaxrisk.venue.presets.instruments import Instrument
+from jaxrisk.venue.presets.listing import (
+    CLOSING,
+    POSTED,
+    POSTED_OPTIONS,
+    ClosingOptions,
+    Listing,
+    check_bounds,
+    listed,
+)
+from jaxrisk.venue.presets.margin_venue import no_terms
+from jaxrisk.venue.presets.preset import Preset
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, VolatilityShock
+from jaxrisk.venue.short_option import ShortOptionMargin
 from jaxrisk.venue.size_margin import LinearSizeMargin
+from jaxrisk.venue.venue import Venue
 
 FUTURES: dict[str, tuple[float, float, float]] = {
     "BTC": (0.02, 0.01, 0.00005),
@@ -22,12 +45,104 @@ FUTURES: dict[str, tuple[float, float, float]] = {
 }
 """Initial and maintenance rate of a vanishing position, and what a unit held adds to both."""
 
+FACE = {"BTC": 10.0, "ETH": 1.0}
+"""Dollars that an inverse future or perpetual is about."""
+
+MARGINS = ("portfolio", "standard")
+
+_CLOSING: dict[str, Any] = {"target": 1.05, "fee": 0.002, "behind": "gainers"}
+
 HOURS_PER_YEAR = 8760.0
 
 BAND = 0.00025
 """Premium within which no funding is paid, in 8 h; 0.05 % in earlier years."""
 
 _BUCKETS = 4
+
+
+def deribit(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    margin: str = "portfolio",
+    futures: str = "BTC",
+    funding_cap: float = 0.005,
+    stickiness: float = 0.5,
+    **options: Unpack[ClosingOptions],
+) -> Venue:
+    """Return a venue of options, futures and perpetuals on one coin, settled in it.
+
+    An account is closed round by round, all of its positions alike, until it meets its maintenance
+    margin again. What the fund does not pay is spread over the accounts that have gained.
+
+    Args:
+        accounts: collateral in the coin and positions: options on one coin each, others of `FACE`
+            dollars each.
+        assets: the system's assets, in order.
+        margin: of all accounts, one of `MARGINS`; the portfolio margin is that of bitcoin.
+        futures: whose standard margin and face futures and perpetuals have, a key of `FACE`.
+        funding_cap: largest rate of 8 h.
+        stickiness: of the smile to the forward, in [0, 1].
+        **options: of every venue of contracts, see `MarginOptions` and `Closing`; `overrides` give
+            what `implied` reads. Closing restores 1.05 of the margin and costs 0.2 %, the fee of
+            options, where nothing else is given; the venue aims at the margin itself, step by step.
+
+    Raises:
+        ValueError: an instrument is unknown or on another asset, or a parameter out of range.
+    """
+    listing = listed("deribit", accounts, assets, options, ClosingOptions)
+    for name, value, known in (("margin", margin, MARGINS), ("futures", futures, tuple(FACE))):
+        if value not in known:
+            raise ValueError(
+                f"{listing.name}: {name} {value!r}: expected one of {', '.join(known)}"
+            )
+    check_bounds(listing.name, funding_cap=(funding_cap, 0.0, 1.0))
+    listing = listing.with_contracts([_in_coins(row, FACE[futures]) for row in listing.rows])
+    smile = implied(listing, stickiness)
+    rule = funding(funding_cap, listing.dtype)
+    closing: Any = {**_CLOSING, **options}
+    return listing.closed_by(
+        closing,
+        volatility=smile.volatility,
+        requirement=_requirement(listing, margin, futures),
+        funding=jax.tree.map(lambda x: jnp.broadcast_to(x, len(listing.rows)), rule),
+        moves=smile.moves,
+    )
+
+
+def _in_coins(row: Instrument, face: float) -> Contracts:
+    """Return a contract as it is settled in its underlying."""
+    one = jnp.ones_like(row.terms.strike)
+    if row.is_option:
+        return dataclasses.replace(row.terms, coin_quoted=one)
+    return dataclasses.replace(row.terms, inverse=one, multiplier=face * one)
+
+
+def _requirement(listing: Listing, kind: str, futures: str) -> Requirement:
+    if kind == "portfolio":
+        places = ChainPlaces.of(listing.contracts, range(len(listing.rows)))
+        return CoinPortfolioMargin(terms=coin_terms(listing.dtype), places=places)
+    return FormulaMargin(
+        short=short_options(listing.dtype),
+        futures=margin((futures,) * len(listing.rows), listing.dtype),
+    )
+
+
+def short_options(dtype: DTypeLike) -> ShortOptionMargin:
+    """Return the standard margin of a short option, as a share of its coin.
+
+    Source: Deribit, options: initial max(0.15 - otm, 0.1) and the price, maintenance 0.075 and the
+    price; of puts no less than 0.075 of the price, initially no less than maintenance.
+    """
+    number = lambda x: jnp.asarray(x, dtype)
+    return ShortOptionMargin(
+        highest=number(0.15),
+        lowest=number(0.1),
+        call=number(0.075),
+        put=number(0.075),
+        put_of_mark=number(0.075),
+        put_cover=number(1.0),
+    )
 
 
 def futures_margin(contract: str, dtype: jnp.dtype | type) -> LinearSizeMargin:
@@ -109,3 +224,13 @@ def coin_terms(dtype: jnp.dtype | type) -> CoinTerms:
         roll=RollCharge(per_year=number(0.075), least=number(0.01)),
         maintenance=number(0.8),
     )
+
+
+PRESET = Preset(
+    build=deribit,
+    required=("settlement",),
+    terms=no_terms,
+    optional=("haircut", "margin", "futures", "funding_cap", "stickiness", *CLOSING, *POSTED),
+    asset_options=(*SMILE, *POSTED_OPTIONS),
+    contracts=True,
+)

@@ -6,23 +6,46 @@ scripts/config-mainnet.sol.
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxrisk.numerics.gate import smaller
+from jaxrisk.venue.account import Accounts
+from jaxrisk.venue.auction_orders import AuctionOrders
 from jaxrisk.venue.auction_price import TwoPhaseDecrease
+from jaxrisk.venue.chain_requirement import (
+    ChainPortfolioMargin,
+    ChainStandardMargin,
+    SumOfMargins,
+)
 from jaxrisk.venue.contingency import ConfidenceCharge, PegCharge
+from jaxrisk.venue.contract_chain import ChainPlaces
+from jaxrisk.venue.deleverage_ranking import LeveredGain
 from jaxrisk.venue.expiry_payoff import PayoffMargin
 from jaxrisk.venue.funding import PremiumFunding
 from jaxrisk.venue.interest import utilisation
+from jaxrisk.venue.margin_accounts import Behind, Requirement
 from jaxrisk.venue.portfolio_auction import PortfolioAuctionTerms
 from jaxrisk.venue.portfolio_margin import BasisCharge, PortfolioTerms, TimeDiscount
+from jaxrisk.venue.presets.implied import SMILE, implied
+from jaxrisk.venue.presets.listing import (
+    POSTED,
+    POSTED_OPTIONS,
+    Listing,
+    MarginOptions,
+    listed,
+)
+from jaxrisk.venue.presets.margin_venue import no_terms
+from jaxrisk.venue.presets.preset import Preset
 from jaxrisk.venue.scenario_grid import ScenarioGrid, Scenarios, SmileShock, VolatilityShock
 from jaxrisk.venue.short_option import ShortOptionMargin
 from jaxrisk.venue.slope_rate import SlopeRate
 from jaxrisk.venue.standard_margin import StandardTerms
+from jaxrisk.venue.venue import Venue
 
 
 class Market(NamedTuple):
@@ -83,6 +106,71 @@ class GrowthRefusal(IntEnum):
     NONE = 0
     NO_TIME = 1
     UNDERFLOW = 2
+
+
+MARGINS = ("standard", "portfolio_1", "portfolio_2")
+
+
+def derive(
+    accounts: Accounts,
+    assets: Sequence[str],
+    *,
+    margin: str = "standard",
+    market: str = "ETH",
+    stickiness: float = 0.5,
+    **options: Unpack[MarginOptions],
+) -> Venue:
+    """Return a venue of options and perpetuals in one currency, liquidated by auctions.
+
+    Portfolios below their maintenance margin are auctioned; the insurance fund is the security
+    module, and what it does not pay is missing from what the venue holds for its accounts.
+
+    Args:
+        accounts: collateral in the settlement currency and positions.
+        assets: the system's assets, in order.
+        margin: of all accounts, one of `MARGINS`.
+        market: whose standard margin all underlyings have, a key of `MARKETS`.
+        stickiness: of the smile to the forward, in [0, 1].
+        **options: of every venue of contracts, see `MarginOptions`; `overrides` give what `implied`
+            reads.
+
+    Raises:
+        ValueError: an instrument is unknown or a future, or a parameter out of range.
+    """
+    listing = listed("derive", accounts, assets, options)
+    for name, value, known in (("margin", margin, MARGINS), ("market", market, tuple(MARKETS))):
+        if value not in known:
+            expected = f"expected one of {', '.join(known)}"
+            raise ValueError(f"{listing.name}: {name} {value!r}: {expected}")
+    for name, row in zip(listing.instruments, listing.rows, strict=True):
+        if not row.is_option and float(row.terms.expiry[0]) != 0:
+            raise ValueError(f"{listing.name}: {name}: a future; it has options and perpetuals")
+    smile, rule = implied(listing, stickiness), perpetual_funding(listing.dtype)
+    return listing.venue(
+        volatility=smile.volatility,
+        requirement=_requirement(listing, margin, market),
+        close=AuctionOrders(terms=auction_terms(listing.dtype)),
+        ranking=LeveredGain(),
+        behind=Behind.NOBODY,
+        funding=jax.tree.map(lambda x: jnp.broadcast_to(x, len(listing.rows)), rule),
+        moves=smile.moves,
+    )
+
+
+def _requirement(listing: Listing, kind: str, market: str) -> Requirement:
+    """Return the margin of every underlying, added up."""
+    about, dtype = np.asarray(listing.underlying), listing.dtype
+    parts: list[Requirement] = []
+    for own in dict.fromkeys(listing.underlying):
+        rows = np.flatnonzero(about == own).tolist()
+        places = ChainPlaces.of(listing.contracts, rows)
+        if kind == "standard":
+            terms = standard_terms(market, dtype)
+            parts.append(ChainStandardMargin(terms=terms, places=places))
+        else:
+            version = portfolio_terms_1 if kind == "portfolio_1" else portfolio_terms_2
+            parts.append(ChainPortfolioMargin(terms=version(dtype), places=places))
+    return SumOfMargins(parts=tuple(parts))
 
 
 def standard_terms(market: str, dtype: jnp.dtype | type) -> StandardTerms:
@@ -284,3 +372,13 @@ def auction_terms(dtype: jnp.dtype | type) -> PortfolioAuctionTerms:
         buffer=number(0.15),
         whole_below=number(0.0),
     )
+
+
+PRESET = Preset(
+    build=derive,
+    required=("settlement",),
+    terms=no_terms,
+    optional=("haircut", "margin", "market", "stickiness", *POSTED),
+    asset_options=(*SMILE, *POSTED_OPTIONS),
+    contracts=True,
+)

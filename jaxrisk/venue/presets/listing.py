@@ -225,7 +225,7 @@ class Listing:
             ValueError: a contract settled in its underlying is on another asset than the
                 settlement currency.
         """
-        coins = [bool(row.inverse[0] > 0) for row in terms]
+        coins = [bool(row.inverse[0] > 0 or row.coin_quoted[0] > 0) for row in terms]
         for row, coin in zip(self.rows, coins, strict=True):
             if coin and row.underlying != self.settlement:
                 raise ValueError(

@@ -42,6 +42,7 @@ class Preset:
         contracts: accounts hold contracts; `build` then takes `instruments`, `prices` and
             `symbols` too.
         tiers: whether it looks up `symbols` in tables of margin tiers, and takes `brackets`.
+        debts: somebody on the venue owes something.
     """
 
     build: Callable[..., Venue]
@@ -52,6 +53,7 @@ class Preset:
     asset_options: tuple[str, ...] = ()
     coverage: bool = False
     contracts: bool = False
+    debts: bool = True
     tiers: bool = False
 
     @property
