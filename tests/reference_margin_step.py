@@ -423,7 +423,9 @@ def _settle(rules, world, orders, slopes, quotes, ahead, mid, received, paid, s,
             asked += rate * abs(q) * contract.notional(ahead[k])
         world.book("liquidated", notional * s)
         due = getattr(rules.close, "due", {}).get(a, 0.0)
-        discount = getattr(rules.close, "discount", {}).get(a, 0.0)
+        # Without takers nobody keeps what the round's prices were better than the mid.
+        takers = getattr(rules.close, "discount", None)
+        discount = slippage if takers is None else takers.get(a, 0.0)
         # Collateral not sold counts at the prices of the round's beginning, as positions do.
         has = equity(rules, world, quotes, a, mid)
         fee = min(asked + due, max(has, 0.0))

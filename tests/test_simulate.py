@@ -40,7 +40,8 @@ def play(system, plan=PLAN, *, ids=IDS, seed=1) -> Outcome:
 def fields(outcome: Outcome) -> dict[str, np.ndarray]:
     names = [f.name for f in dataclasses.fields(outcome)]
     names += [n for n, p in vars(Outcome).items() if isinstance(p, property)]
-    return {name: np.asarray(getattr(outcome, name)) for name in names}
+    values = {name: getattr(outcome, name) for name in names}
+    return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
 
 def assert_identical(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
