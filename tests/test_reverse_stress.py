@@ -121,6 +121,14 @@ def test_on_a_plane_point_probability_and_worst_case_are_known():
     assert drawn.standard_error < 0.03 * exact
 
 
+def test_the_corner_of_two_triggers_is_found():
+    # Two of four factors must fall to -1, and plain slopes are 0 everywhere.
+    called = lambda z, crossing: jnp.sum(crossing.gate(-1.0 - z))
+    found = jr.reverse_stress(called, 2.0, KEY, factors=4, width=0.5, starts=4)
+    assert_close(found.distance, np.sqrt(2.0), rtol=1e-9, atol=0.0)
+    assert_close(np.sort(found.factors), [-1.0, -1.0, 0.0, 0.0], rtol=1e-6, atol=1e-6)
+
+
 def test_two_books_are_as_probable_about_the_point_as_by_plain_sampling():
     found = jr.reverse_stress(two_prices, 0.15, KEY, factors=2, width=0.1, starts=6)
     around = sampled_probability(two_prices, 0.15, KEY, centre=found.factors, scenarios=2**12)

@@ -136,7 +136,8 @@ def _climbed(
         chosen = jnp.argmax(values)
         z = jnp.where(values[chosen] > here, tried[chosen], z)
         hard = loss(z, HARD)
-        worse = jnp.isnan(hard) | (hard > most)  # once no number, always none
+        # A loss that is no number is kept, to be refused at the end.
+        worse = jnp.isnan(hard) | (hard > most)
         return (z, jnp.where(worse, z, best), jnp.where(worse, hard, most), met + size), None
 
     first = (begin, begin, loss(begin, HARD), jnp.zeros_like(begin[0]))
