@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxrisk.gradient.check import check_gradient as check_gradient
+    from jaxrisk.gradient.reverse_stress import reverse_stress as reverse_stress
     from jaxrisk.gradient.sensitivity import sensitivities as sensitivities
     from jaxrisk.market.correlation import correlation_factor as correlation_factor
     from jaxrisk.market.correlation import uniform_correlation as uniform_correlation
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "check_gradient": "jaxrisk.gradient.check",
+    "reverse_stress": "jaxrisk.gradient.reverse_stress",
     "sensitivities": "jaxrisk.gradient.sensitivity",
     "correlation_factor": "jaxrisk.market.correlation",
     "uniform_correlation": "jaxrisk.market.correlation",

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxrisk.gradient.estimate import Estimate, Parameters, point_of, silent
 from jaxrisk.market.impact import ImpactLaw
+from jaxrisk.numerics.crossing import Crossing, Hard
 from jaxrisk.numerics.gate import smaller
 from jaxrisk.numerics.normal import normal_cdf
 from jaxrisk.numerics.pytree import pytree
@@ -26,6 +27,8 @@ ASSUMES = (
     "one normal shock to one price; accounts are closed whole, sell an amount that does not depend "
     "on the price, and settle at the price after all sales"
 )
+
+_HARD = Hard()
 
 
 @pytree
@@ -117,6 +120,29 @@ def expected_loss(
     count = loans.owed.shape[0]
     fallen = jnp.arange(count)[None, :] <= jnp.arange(count)[:, None]
     return jnp.sum(jnp.where(fallen, loans.owed[None, :] * chance - forward * shifted, 0.0))
+
+
+def loss_at(
+    loans: SortedLoans,
+    law: ImpactLaw,
+    depth: Float[Array, ""],
+    log_price: Float[Array, ""],
+    crossing: Crossing = _HARD,
+) -> Float[Array, ""]:
+    """Return what fallen loans leave unpaid at the price after all sales, for one shock.
+
+    Args:
+        loans: the book.
+        law: impact law with one asset.
+        depth: of that asset.
+        log_price: after the shock, before sales.
+        crossing: asked who falls.
+    """
+    fallen = crossing.gate(loans.triggers.thresholds(law, depth) - log_price)
+    # What all of the fallen sell, though the table has running totals.
+    sold = jnp.sum(jnp.diff(loans.triggers.sold) * fallen)
+    price = jnp.exp(log_price - log_drops(law, sold, depth))
+    return jnp.sum(fallen * jnp.maximum(loans.owed - loans.recovered * price, 0.0))
 
 
 def closed_form(
