@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxrisk.gradient.calibrate import calibrate as calibrate
     from jaxrisk.gradient.check import check_gradient as check_gradient
     from jaxrisk.gradient.sensitivity import sensitivities as sensitivities
     from jaxrisk.market.correlation import correlation_factor as correlation_factor
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from jaxrisk.venue.margin_tiers import SlabTiers as SlabTiers
 
 _HOME = {
+    "calibrate": "jaxrisk.gradient.calibrate",
     "check_gradient": "jaxrisk.gradient.check",
     "sensitivities": "jaxrisk.gradient.sensitivity",
     "correlation_factor": "jaxrisk.market.correlation",
