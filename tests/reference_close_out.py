@@ -155,8 +155,9 @@ class Buffered:
         self.rates, self.factors, self.fee, self.insurance = rates, factors, fee, insurance
         self.initial, self.duration, self.step = initial, duration, step
         self.elapsed: dict[int, float] = {}
-        self.freed, self.fees = {}, {}
-        self.waits = set()
+        self.freed: dict[int, float] = {}
+        self.fees: dict[int, list[float]] = {}
+        self.waits: set[int] = set()
 
     def wait(self, years):
         self.waits = set()
@@ -168,7 +169,7 @@ class Buffered:
 
     def orders(self, a, has, required, notional, count):
         missing = required + 0.02 * sum(notional) - has
-        if not (has < required or (a in self.elapsed and missing > 0)):
+        if not (has < required or (a in self.elapsed and missing > 1e-12 * sum(notional))):
             self.elapsed.pop(a, None)
             self.freed.pop(a, None)
             return [0.0] * len(count), 0.0, 0.0

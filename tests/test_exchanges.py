@@ -296,7 +296,8 @@ def test_steps_are_those_of_the_exchange(name, seed, fall, log_depth, log_insura
     stages = systems.played_verb_by_verb(system)
     check_conservation(system, stages)
     check_accounts(system, stages)
-    check_against_reference(system, *reference_of(system, case), stages)
+    # Impact is a square root: what rounding leaves of a position moves prices by a millionth.
+    check_against_reference(system, *reference_of(system, case), stages, price_rtol=2e-6)
 
 
 @pytest.mark.slow

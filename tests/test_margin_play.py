@@ -248,7 +248,7 @@ def reference_of(system):
     return rules, world
 
 
-def check_against_reference(system, rules, world, stages, move=reference.move):
+def check_against_reference(system, rules, world, stages, move=reference.move, price_rtol=1e-7):
     """Play the reference beside the states and fail at the first verb that differs."""
     moves = np.asarray(system.paths.log_return)[0]
     scale = np.abs(world.size).max(axis=1, keepdims=True)
@@ -265,7 +265,7 @@ def check_against_reference(system, rules, world, stages, move=reference.move):
         else:
             reference.cascade_round(rules, world)
         venue = state.venues[0]
-        assert_close(mid(state), world.mid, rtol=1e-7, atol=0.0)
+        assert_close(mid(state), world.mid, rtol=price_rtol, atol=0.0)
         standing = venue.execution.fraction * world.opening
         assert_close(standing / scale, world.size / scale, rtol=0.0, atol=1e-6)
         assert_close(venue.execution.cash, world.cash, rtol=1e-6, atol=1e-6 * money)
