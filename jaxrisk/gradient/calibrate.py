@@ -135,7 +135,8 @@ def calibrate(
             without a key.
         tolerance: it stops where no slope, by an unbounded number, is larger. The slopes of a
             minibatch are noisy: 0 makes all steps.
-        standard_errors: whether to take second derivatives at the end.
+        standard_errors: whether to take second derivatives at the end, with a key those of one
+            more minibatch: `batch` bounds how well they are known.
         progress: called after each step with the state; a true answer stops the fit.
         resume: the state of an earlier fit with the same other arguments (`steps` may be more). It
             goes on bit for bit as if it had not been stopped.
