@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxrisk.gradient.calibrate import calibrate as calibrate
     from jaxrisk.gradient.check import check_gradient as check_gradient
     from jaxrisk.gradient.reverse_stress import reverse_stress as reverse_stress
     from jaxrisk.gradient.sensitivity import sensitivities as sensitivities
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from jaxrisk.venue.margin_tiers import SlabTiers as SlabTiers
 
 _HOME = {
+    "calibrate": "jaxrisk.gradient.calibrate",
     "check_gradient": "jaxrisk.gradient.check",
     "reverse_stress": "jaxrisk.gradient.reverse_stress",
     "sensitivities": "jaxrisk.gradient.sensitivity",
