@@ -149,6 +149,11 @@ class World:
     flows: dict[str, float] = dataclasses.field(default_factory=dict)
     began: Sequence[float] = ()
     posted: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
+    deposited: np.ndarray = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember what was posted at the opening."""
+        self.deposited = self.posted.copy()
 
     def book(self, name: str, amount: float) -> None:
         """Add to a cumulated flow."""
@@ -501,7 +506,18 @@ def _charge(rules, world, loss):
             )
             for a in accounts
         ]
-        gains = [equity(rules, world, quotes, a) - world.collateral[a] - begun[a] for a in accounts]
+        # Other collateral is no gain, nor is what was sold of it.
+        other = [
+            sum(
+                world.deposited[i, a] * world.mid[p.asset] / world.mid[rules.settlement]
+                for i, p in enumerate(rules.posted)
+            )
+            for a in accounts
+        ]
+        gains = [
+            equity(rules, world, quotes, a) - world.collateral[a] - begun[a] - other[a]
+            for a in accounts
+        ]
         return _spread(world, loss, [min(h, max(g, 0.0)) for h, g in zip(has, gains, strict=True)],
                        [max(g, 0.0) for g in gains])  # fmt: skip
     weight = [

@@ -160,7 +160,10 @@ def charged(
             profit = jnp.sum(jnp.where(profit > 0, profit, jnp.zeros_like(profit)), axis=0)
             return close_ranked(smaller(profit, has), profit / positive_or_one(has), loss)
         if behind is Behind.GAINERS:
-            gain = kept.cash + jnp.sum(held.profit(kept, marks.value), axis=0) - held.begun
+            # What was sold of other collateral is no gain: it counts as if it had been kept.
+            sold = jnp.sum(held.posted * (1.0 - kept.posted) * marks.posted[:, None], axis=0)
+            profit = jnp.sum(held.profit(kept, marks.value), axis=0)
+            gain = kept.cash - sold + profit - held.begun
             gain = jnp.where(gain > 0, gain, none)
             return close_proportional(smaller(gain, has), gain, loss)
         notional = jnp.abs(held.size * kept.fraction) * marks.notional[:, None]
