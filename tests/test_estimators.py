@@ -158,6 +158,7 @@ def test_closed_form_is_the_simulations_mean(shock):
         assert_close((ends[0] - ends[1]) / (0.01 * value), shock.of(name)[0], rtol=5e-3, atol=0.0)
 
 
+@pytest.mark.slow
 def test_regime_score_of_one_shock_has_the_derivatives_of_the_closed_form(shock):
     found = regime(one_shot, SHOT, KEY, scenarios=2**16)
     assert_within(found, as_dict(shock), errors=3.0, widest=0.025)
@@ -252,6 +253,7 @@ def test_pathwise_goes_through_a_fixed_point_implicitly():
     assert_close(found.of("a")[1], error, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "by"),
     [(regime, ("deviation", "mean", "trigger")), (likelihood, ("deviation", "mean"))],

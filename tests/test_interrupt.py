@@ -81,6 +81,7 @@ def test_resume_refuses_another_configuration_and_changes_nothing(call, project,
     assert files(out) == before
 
 
+@pytest.mark.slow
 def test_resume_finishes_with_the_numbers_of_an_uninterrupted_run(
     call, monkeypatch, project, interrupted
 ):

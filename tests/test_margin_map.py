@@ -83,6 +83,7 @@ def test_volatilities_move_with_the_price_in_the_map():
     assert_close(afraid[3], calm[3], rtol=0.0, atol=0.0)
 
 
+@pytest.mark.slow
 def test_vega_belongs_to_the_exposure_where_volatilities_follow_the_price():
     def exposure(beta: float) -> float:
         venue = options(

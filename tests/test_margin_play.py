@@ -99,6 +99,7 @@ def check_accounts(system, stages, v=0):
             assert_close(venue.pool[Pool.UNREALISED, 0], profits(system, state, v).sum(), **slack)
 
 
+@pytest.mark.slow
 @on_every_bearer
 @on_random_systems
 def test_every_verb_keeps_the_balance_sheet(behind, **numbers):
@@ -289,6 +290,7 @@ def test_steps_are_those_of_the_reference(behind, largest, **numbers):
     check_against_reference(system, *reference_of(system), stages)
 
 
+@pytest.mark.slow
 @on_every_bearer
 @on_random_systems
 def test_posted_collateral_is_sold_as_the_reference_says(behind, **numbers):

@@ -379,6 +379,7 @@ def test_what_no_venue_of_the_kind_has_is_refused(preset, options, names, text):
         system_of(preset, numbers, names, **{**options, "settlement": settlement})
 
 
+@pytest.mark.slow
 def test_the_standard_margin_asks_more_of_a_hedged_book_than_the_portfolio_margin():
     numbers = {"seed": 1, "fall": 0.0, "log_depth": 8.0, "leverage": 1.0}
     asked = [

@@ -74,6 +74,7 @@ def test_the_configuration_and_its_tables_are_valid(tables, tmp_path):
     assert imputed_shares(ended.stdout.splitlines()) == [100]
 
 
+@pytest.mark.slow
 def test_a_short_run_finishes_and_says_how_much_is_imputed(tables, tmp_path):
     ended = jaxrisk(
         tmp_path, "run", CONFIG, *tables, "--json", "--out", "out", "--scenarios", 64,

@@ -229,6 +229,7 @@ def one_market(number: int) -> tuple[System, list[State]]:
     return system, after_steps(system)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "value"), BROKEN)
 def test_one_coefficient_off_is_noticed(kind, name, value):
     noticed = []
