@@ -263,7 +263,7 @@ def _buy_all(world: World, units: np.ndarray, mids: list[float]) -> np.ndarray:
     s = (node + 1.0) / 2.0
     paid = []
     for a, mid in enumerate(mids):
-        rise = world.coefficient[a] * math.sqrt(units[a] * mid / world.depth_now(a))
+        rise = world.coefficient[a] * math.sqrt(max(units[a], 0.0) * mid / world.depth_now(a))
         paid.append(mid * float((weight * s * np.exp(rise * s)).sum()))
         world.price[a] *= math.exp(world.permanent_share * rise)
         world.displacement[a] -= (1.0 - world.permanent_share) * rise

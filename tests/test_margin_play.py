@@ -188,7 +188,8 @@ def test_nobody_is_charged_more_than_he_has(behind, seed, fall, leverage, fund):
     charge = functools.partial(charged, behind)
     paid = np.asarray(jax.jit(charge)(held, kept, marks, loss))
     equity = np.asarray(held.equity(kept, marks))
-    profit = np.maximum(np.asarray(held.profit(kept, marks.value)), 0.0).sum(axis=0)
+    profits = np.asarray(held.profit(kept, marks.value))
+    profit = np.maximum(profits, 0.0).sum(axis=0)
     scale = 1e-9 * np.abs(equity).max()
     assert (paid >= 0).all()
     assert (paid <= np.maximum(equity, 0.0) + scale).all()
@@ -196,6 +197,10 @@ def test_nobody_is_charged_more_than_he_has(behind, seed, fall, leverage, fund):
     if behind is Behind.WINNERS:
         able = np.minimum(profit, able)
         assert (paid <= profit + scale).all()
+    if behind is Behind.GAINERS:
+        assert not np.asarray(held.posted).size
+        gain = np.asarray(kept.cash) + profits.sum(axis=0) - np.asarray(held.begun)
+        able = np.minimum(np.maximum(gain, 0.0), able)
     if behind is Behind.POSITIONS:
         able = np.where((np.asarray(held.size) != 0).any(axis=0), able, 0.0)
     total = 0.0 if behind is Behind.NOBODY else min(able.sum(), float(loss))

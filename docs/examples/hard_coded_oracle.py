@@ -240,7 +240,8 @@ def play(system: System, hours: int) -> Played:
         (venue,), (own,) = system.venues, state.venues
         seen = venue.oracle.seen(own.oracle, state.market)
         result = outcome(system, books, state, plan.steps)
-        return result, debt_units(books[0], own).sum(), open_shortfall(venue, books[0], own, seen)
+        owed = debt_units(venue, books[0], own).sum()
+        return result, owed, open_shortfall(venue, books[0], own, seen)
 
     result, debt, by_oracle = run(system, books)
     return Played(
