@@ -261,6 +261,7 @@ def check_against_reference(system, rules, world, stages, move=reference.move, p
     """Play the reference beside the states and fail at the first verb that differs."""
     moves = np.asarray(system.paths.log_return)[0]
     scale = np.abs(world.size).max(axis=1, keepdims=True)
+    scale = np.where(scale > 0, scale, 1.0)  # nobody holds the contract
     money = np.abs(np.asarray(world.collateral)).max()
     step = -1
     for verb, state in stages[1:]:
